@@ -1,0 +1,1 @@
+"""The commit log: entities, updates, snapshots, transactions."""

@@ -1,0 +1,159 @@
+"""The nouns of the catalog: frozen structs that a commit writes and a snapshot holds.
+
+Format rule: a released field is never renamed, reordered or removed; new fields come last and have a
+default, so that every log ever written stays readable. Unknown fields are ignored on reading.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime  # noqa: TC003  # msgspec resolves the annotations when it decodes
+from typing import NamedTuple
+
+import msgspec
+
+from flightserver.errors import InvalidRequest
+
+PRIMARY = "primary"
+"""The bucket that always exists and holds the catalog."""
+
+_BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9:_-]{0,62}")
+_MAX_NAME_BYTES = 200
+"""Percent-encoding triples a byte at most; a directory entry holds 255 (Linux NAME_MAX) and most names are ASCII."""
+
+
+class DatasetKey(NamedTuple):
+    """What identifies a dataset: names are unique per bucket."""
+
+    bucket: str
+    name: str
+
+    def __str__(self) -> str:
+        return f'"{self.bucket}".{self.name}'
+
+
+class ColumnRange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Smallest and largest value of a column as text, and how many values are null.
+
+    `low` and `high` are None where the column holds no comparable value (all null, nested, binary).
+    """
+
+    low: str | None = None
+    high: str | None = None
+    nulls: int = 0
+
+
+class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One write of one dataset: an immutable directory of Parquet files.
+
+    Files are named `part-00000.parquet` to `part-{files-1:05d}.parquet`. Each carries `_rid`, the row's place in
+    the segment (0-based, sequential over the files); the dataset-wide row id is `first_row_id + _rid`. The
+    commit that adds a segment sets `first_row_id`, because it isn't known while the files are written.
+    """
+
+    id: str
+    bucket: str
+    directory: str
+    files: int
+    rows: int
+    bytes: int
+    schema_fingerprint: str
+    first_row_id: int = 0
+    columns: dict[str, ColumnRange] = {}
+
+    def keys(self) -> list[str]:
+        """Object keys of the segment's files, in row order."""
+        return [f"{self.directory}/part-{number:05d}.parquet" for number in range(self.files)]
+
+
+class Lineage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where rows came from.
+
+    `system` is one of file, upload, arrow, sql, postgresql, mysql; `source` is the redacted origin (a file name, a
+    table, a statement kind) and never holds a secret or a path of the server. `content` is the SHA-256 of
+    the ingested bytes together with the reading options, or None where identity means nothing.
+    """
+
+    system: str
+    source: str
+    time: datetime
+    job: str
+    rows: int
+    content: str | None = None
+
+
+class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A table at one version: pointers only.
+
+    `id` is new with each creation, so that a dropped and re-created name is another dataset. `version` is the
+    number of the commit that last changed it. `schema` is an Arrow IPC schema message (nullability and comments
+    included, without `_rid`).
+    """
+
+    id: str
+    bucket: str
+    name: str
+    schema: bytes
+    schema_fingerprint: str
+    created: datetime
+    version: int = 0
+    rows: int = 0
+    bytes: int = 0
+    next_row_id: int = 0
+    segments: tuple[Segment, ...] = ()
+    lineage: tuple[Lineage, ...] = ()
+    primary_key: tuple[str, ...] = ()
+    comment: str = ""
+
+    @property
+    def key(self) -> DatasetKey:
+        """Bucket and name."""
+        return DatasetKey(self.bucket, self.name)
+
+
+class Bucket(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A named place for objects. `root` is the directory of a local bucket, as configured."""
+
+    name: str
+    backend: str
+    root: str = ""
+    created: datetime | None = None
+
+
+def check_bucket_name(name: str) -> str:
+    """Return `name` when it can name a bucket.
+
+    Raises:
+        InvalidRequest: It doesn't match `[a-z0-9][a-z0-9:_-]{0,62}`.
+    """
+    if not _BUCKET_NAME.fullmatch(name):
+        msg = (
+            f"{name!r} can't name a bucket: a name starts with a lower-case letter or digit and has at most 63 "
+            "characters of a-z, 0-9, ':', '_' and '-'"
+        )
+        raise InvalidRequest(msg)
+    return name
+
+
+def check_dataset_name(name: str) -> str:
+    """Return `name` when it can name a dataset.
+
+    Any text that SQL can quote is a name, except what could be mistaken for a path.
+
+    Raises:
+        InvalidRequest: It is empty, too long, or has a slash, a backslash or a control character, or is dots only.
+    """
+    problem = None
+    if not name.strip():
+        problem = "it is empty"
+    elif len(name.encode("utf-8", "replace")) > _MAX_NAME_BYTES:
+        problem = f"it is longer than {_MAX_NAME_BYTES} bytes"
+    elif not name.isprintable() or "/" in name or "\\" in name:
+        problem = "it has a slash, a backslash or a character that can't be printed"
+    elif not name.strip("."):
+        problem = "it is nothing but dots"
+    if problem is not None:
+        shown = name if len(name) <= _MAX_NAME_BYTES else name[:40] + "..."
+        msg = f"{shown!r} can't name a dataset: {problem}"
+        raise InvalidRequest(msg)
+    return name

@@ -1,0 +1,1 @@
+"""Flight SQL: messages, statements, prepared statements, metadata, sessions."""

@@ -1,0 +1,1 @@
+"""Reading what others wrote: files, uploads and streams become validated Arrow batches."""

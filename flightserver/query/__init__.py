@@ -1,0 +1,1 @@
+"""SQL over exactly the files that one snapshot names."""

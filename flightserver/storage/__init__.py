@@ -1,0 +1,1 @@
+"""Buckets and objects: bytes and etags. Knows no tables."""

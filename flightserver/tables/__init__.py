@@ -1,0 +1,1 @@
+"""Datasets as Arrow tables: schemas, segments and the write path."""
