@@ -22,6 +22,10 @@ _MAX_NAME_BYTES = 200
 """Percent-encoding triples a byte at most; a directory entry holds 255 (Linux NAME_MAX) and most names are ASCII."""
 
 
+ArrowSchema = bytes
+"""An Arrow IPC schema message. It has a name because `Dataset.bytes` hides the type where fields are resolved."""
+
+
 class DatasetKey(NamedTuple):
     """What identifies a dataset: names are unique per bucket."""
 
@@ -61,7 +65,7 @@ class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
     first_row_id: int = 0
     columns: dict[str, ColumnRange] = {}
 
-    def keys(self) -> list[str]:
+    def object_keys(self) -> list[str]:
         """Object keys of the segment's files, in row order."""
         return [f"{self.directory}/part-{number:05d}.parquet" for number in range(self.files)]
 
@@ -93,7 +97,7 @@ class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     bucket: str
     name: str
-    schema: bytes
+    schema: ArrowSchema
     schema_fingerprint: str
     created: datetime
     version: int = 0

@@ -1,0 +1,124 @@
+"""The catalog at one version: immutable, shared by everybody who reads that version.
+
+Invariants: nothing reachable from a snapshot ever changes, so that threads share it without locks. Applying the same
+commits in order gives an equal snapshot on every server.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Self
+
+from flightserver.catalog.draft import Draft, Outcome
+from flightserver.catalog.entities import PRIMARY, Bucket, Dataset, DatasetKey
+from flightserver.errors import InternalError, InvalidRequest, NotFound, RequestError
+
+if TYPE_CHECKING:
+    from flightserver.catalog.log import Commit
+
+__all__ = ["Outcome", "Snapshot"]
+
+_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
+
+_SUGGESTIONS = 3
+"""Near matches that a message names: what difflib and most compilers give."""
+
+_COMPARED = 2_000
+"""Names compared to find near matches; comparing one takes some 10 us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The catalog at one version.
+
+    Attributes:
+        version: Number of the newest commit in it; 0 before the first.
+        time: Time of that commit, UTC.
+        buckets: By name.
+        datasets: By bucket and name.
+        operations: What became of the operations of the last 24 hours, oldest first, at most 10,000.
+    """
+
+    version: int = 0
+    time: datetime = _BEFORE_ALL
+    buckets: MappingProxyType[str, Bucket] = field(default_factory=lambda: MappingProxyType({}))
+    datasets: MappingProxyType[DatasetKey, Dataset] = field(default_factory=lambda: MappingProxyType({}))
+    operations: MappingProxyType[str, Outcome] = field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def of(cls, draft: Draft) -> Self:
+        """Freeze a draft, which must not be changed any more."""
+        return cls(draft.version, draft.time, draft.buckets, draft.datasets, draft.operations)
+
+    def draft(self, time: datetime) -> Draft:
+        """Start the next version."""
+        return Draft(self.version + 1, time, self.buckets, self.datasets, self.operations)
+
+    def apply(self, commit: Commit) -> Snapshot:
+        """Return the snapshot after the next commit.
+
+        Raises:
+            InternalError: The commit isn't the next one, or doesn't fit: the log is damaged.
+        """
+        if commit.version != self.version + 1:
+            msg = f"commit {commit.version} can't follow version {self.version} of the catalog"
+            raise InternalError(msg)
+        draft = self.draft(commit.time)
+        try:
+            for transaction in commit.transactions:
+                draft.run(transaction.operation.id, transaction.operation.rows, transaction.updates)
+        except RequestError as error:
+            msg = f"commit {commit.version} of the catalog doesn't fit the commits before it: {error}"
+            raise InternalError(msg) from error
+        return Snapshot.of(draft)
+
+    def dataset(self, name: str, bucket: str | None = None) -> Dataset:
+        """Find a dataset by name.
+
+        Args:
+            name: Its name, exactly.
+            bucket: Its bucket. None means `primary` if that has it, else the only bucket that does.
+
+        Raises:
+            NotFound: There is none; the message names similar ones.
+            InvalidRequest: Several buckets other than `primary` have it; the message names them.
+        """
+        if bucket is not None:
+            found = self.datasets.get(DatasetKey(bucket, name))
+            if found is None:
+                raise self._not_found(name, bucket)
+            return found
+        found = self.datasets.get(DatasetKey(PRIMARY, name))
+        if found is not None:
+            return found
+        candidates = [DatasetKey(each, name) for each in self.buckets if DatasetKey(each, name) in self.datasets]
+        if not candidates:
+            raise self._not_found(name, None)
+        if len(candidates) > 1:
+            msg = f"dataset {name!r} is in several buckets: say which of {', '.join(sorted(map(str, candidates)))}"
+            raise InvalidRequest(msg)
+        return self.datasets[candidates[0]]
+
+    def _not_found(self, name: str, bucket: str | None) -> NotFound:
+        if bucket is not None and bucket not in self.buckets:
+            return NotFound(f"there is no bucket {bucket!r}; there are: {', '.join(sorted(self.buckets))}")
+        where = "" if bucket is None else f" in bucket {bucket!r}"
+        near = self._similar(name, bucket)
+        hint = f"; similar: {', '.join(near)}" if near else ""
+        return NotFound(f"there is no dataset {name!r}{where}{hint}")
+
+    def _similar(self, name: str, bucket: str | None) -> list[str]:
+        """Names a slip away: in another case, spelt almost so, or the same name in another bucket."""
+        folded: dict[str, list[str]] = {}
+        for key in self.datasets:
+            if bucket is None or key.bucket == bucket or key.name == name:
+                shown = key.name if key.bucket in {PRIMARY, bucket} else str(key)
+                folded.setdefault(key.name.casefold(), []).append(shown)
+        wanted = name.casefold()
+        same = folded.get(wanted, [])
+        alike = [each for each in folded if abs(len(each) - len(wanted)) <= len(wanted) // 3 and each != wanted]
+        near = difflib.get_close_matches(wanted, alike[:_COMPARED], n=_SUGGESTIONS)
+        return [*same, *(shown for each in near for shown in folded[each])][:_SUGGESTIONS]

@@ -1,0 +1,114 @@
+"""The system calls that a local write is made of, and what their failures mean to a caller.
+
+Each function is one step that a crash can fall before or after, and every step of every local write is in this
+module: fault tests replace its functions to stop at each of them. A file's bytes survive a power cut after
+`sync_file`, its name after `sync_directory` of the directory that holds the name (fsync(2), NOTES).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+from flightserver.errors import AlreadyExists, BackendUnavailable, InvalidRequest, LimitExceeded, NotFound
+
+if TYPE_CHECKING:
+    from flightserver.errors import FlightserverError
+
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def create_file(path: str) -> int:
+    """Create a file, lock it for as long as it is open, and return its descriptor.
+
+    The lock tells other processes that the file's owner is alive: the kernel releases it however the owner dies.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def is_owned(path: str) -> bool:
+    """Whether a living process has this file from `create_file` open."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(descriptor: int) -> None:
+    """Make a file's bytes durable."""
+    os.fsync(descriptor)
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def link(source: str, target: str) -> None:
+    """Give a file its final name, if that is free: the atomic step of a write."""
+    os.link(source, target)
+
+
+def unlink(path: str) -> None:
+    """Remove a name."""
+    os.unlink(path)  # noqa: PTH108  # paths are text here: a pathlib.Path costs more than the system call
+
+
+def make_directory(path: str) -> None:
+    """Create a directory; when the name exists that is fine, and if it isn't a directory its first use will tell."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)  # noqa: PTH102  # as in unlink
+
+
+def remove_directory(path: str) -> None:
+    """Remove an empty directory."""
+    os.rmdir(path)  # noqa: PTH106  # as in unlink
+
+
+def is_absence(error: OSError) -> bool:
+    """Whether a failure to read says that there is no such file."""
+    return error.errno in _ABSENT
+
+
+def absent(key: str) -> NotFound:
+    """The error of reading a key that no object has."""
+    return NotFound(f"no object has the key {key!r}")
+
+
+def taken(key: str) -> AlreadyExists:
+    """The error of writing a key that an object has."""
+    return AlreadyExists(f"an object with the key {key!r} exists, and objects are never overwritten")
+
+
+def translate(error: OSError, action: str, key: str) -> FlightserverError:
+    """What a failed system call means to a caller; the text has no local path."""
+    reason = error.strerror or type(error).__name__
+    if error.errno in _FULL:
+        return LimitExceeded(f"can't {action} {key!r}: the disk of this bucket is full or over its quota ({reason})")
+    if error.errno == errno.ENAMETOOLONG:
+        return InvalidRequest(f"can't {action} {key!r}: a part of the key is longer than the file system allows")
+    if error.errno in {errno.ENOTDIR, errno.EISDIR}:
+        return InvalidRequest(f"can't {action} {key!r}: a part of the key is an object, so it can't hold others")
+    return BackendUnavailable(f"can't {action} {key!r}: the disk of this bucket failed ({reason})")
