@@ -1,0 +1,161 @@
+"""The engine: DataFusion, kept from everything but the lakehouse.
+
+One context per process, so that all statements share one memory pool, one spill directory and the caches of Parquet
+footers. What a statement may touch is decided by three guards, each enough alone: its text is sorted
+(`statements.py`); it is planned with DDL, DML and settings switched off unless it is an INSERT, whose plan
+must then be exactly an INSERT; and names resolve only through our own catalog (`namespace.py`), which knows no files.
+
+Hash joins can't spill. A statement that exhausts memory before it has sent a row is planned once more in a second
+context without hash joins, which shares the pool: slower, but it finishes in about half the memory.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
+from datafusion.object_store import LocalFileSystem
+
+from flightserver.errors import InvalidRequest, NotFound
+from flightserver.query.failures import missing_table, translate
+from flightserver.query.namespace import CATALOG, PUBLIC, Namespace, Scope
+from flightserver.query.scan import Scans
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from flightserver.catalog.entities import Dataset
+    from flightserver.settings import QuerySettings
+    from flightserver.storage.buckets import Buckets
+
+Parameters = dict[str, Any]
+"""Placeholder name without `$` -> pyarrow scalar."""
+
+URL_HOST = "data"
+"""Host part of `lakehouse-<bucket>://data/<key>`."""
+
+_INSERT_PLAN = re.compile(r"^Dml: op=\[Insert Into\] table=\[")
+
+_READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)  # noqa: FBT003  # the binding takes no keywords
+_WITH_DML = SQLOptions().with_allow_ddl(False).with_allow_dml(True).with_allow_statements(False)  # noqa: FBT003  # as above
+
+_OPTIONS = {
+    "datafusion.catalog.create_default_catalog_and_schema": "false",
+    "datafusion.catalog.information_schema": "false",
+    # View types inflate the wire, and JDBC can't read them.
+    "datafusion.execution.parquet.schema_force_view_types": "false",
+    "datafusion.sql_parser.map_string_types_to_utf8view": "false",
+    # TIMESTAMP WITH TIME ZONE is UTC rather than naive.
+    "datafusion.execution.time_zone": "+00:00",
+    "datafusion.execution.collect_statistics": "true",
+}
+
+
+class Engine:
+    """Plans and runs SQL.
+
+    Args:
+        settings: Memory, partitions, batch size.
+        spill: A directory for what does not fit into memory.
+        buckets: Every bucket is registered under its own URL scheme.
+        in_memory: See `Scans`.
+        fixed: Tables of `system` and `information_schema`, see `Namespace`.
+    """
+
+    def __init__(
+        self,
+        settings: QuerySettings,
+        spill: Path,
+        buckets: Buckets,
+        in_memory: Callable[[Dataset], list[list[pa.RecordBatch]] | None],
+        fixed: Mapping[str, Mapping[str, Callable[[Scope], pa.Table]]],
+    ) -> None:
+        spill.mkdir(parents=True, exist_ok=True)
+        runtime = RuntimeEnvBuilder().with_fair_spill_pool(settings.memory_bytes).with_disk_manager_specified(spill)
+        self._context = _context(settings, runtime, hash_joins=True)
+        self._spilling = _context(settings, runtime, hash_joins=False)
+        self._namespace = Namespace(Scans(self._context, buckets, in_memory), fixed)
+        for context in (self._context, self._spilling):
+            context.register_catalog_provider(CATALOG, self._namespace)
+            for bucket in buckets:
+                store = LocalFileSystem(str(bucket.local_root))
+                context.register_object_store(f"{bucket.url_scheme}://", store, URL_HOST)
+
+    def close(self) -> None:
+        """Stop the threads that make tables."""
+        self._namespace.close()
+
+    def query(self, sql: str, scope: Scope, parameters: Parameters, *, spilling: bool = False) -> DataFrame:
+        """Plan a query; nothing runs yet.
+
+        Raises:
+            InvalidRequest: It does not parse or plan, or it is not a query.
+            NotFound: It names a table that does not exist.
+        """
+        return self._plan(sql, scope, parameters, _READ_ONLY, spilling=spilling)
+
+    def insert(self, sql: str, scope: Scope, parameters: Parameters) -> DataFrame:
+        """Plan an INSERT; returns its source with the columns and types of the target.
+
+        Raises:
+            InvalidRequest: It does not parse or plan, or it is not an INSERT.
+            NotFound: It names a table that does not exist.
+        """
+        plan = self._plan(sql, scope, parameters, _WITH_DML).logical_plan()
+        if not _INSERT_PLAN.match(plan.display()):
+            msg = "expected INSERT INTO; this statement does something else"
+            raise InvalidRequest(msg)
+        return self._context.create_dataframe_from_logical_plan(plan.inputs()[0])
+
+    def _plan(
+        self, sql: str, scope: Scope, parameters: Parameters, options: SQLOptions, *, spilling: bool = False
+    ) -> DataFrame:
+        context = self._spilling if spilling else self._context
+        try:
+            with self._namespace.use(scope):
+                return context.sql_with_options(sql, options, param_values=parameters or None)
+        except Exception as error:  # the binding raises bare Exception; `translate` sorts
+            missing = missing_table(error)
+            if missing is not None:
+                raise NotFound(scope.missing(*missing)) from None
+            raise translate(error) from error
+
+    @staticmethod
+    def column_schema(columns: str) -> pa.Schema:
+        """The Arrow schema of the column definitions of a CREATE TABLE, as the engine reads SQL types.
+
+        Raises:
+            InvalidRequest: They don't parse, or have a type that the engine does not know.
+        """
+        config = SessionConfig({key: value for key, value in _OPTIONS.items() if "catalog" not in key})
+        scratch = SessionContext(config)
+        try:
+            scratch.sql(f"CREATE TABLE columns ({columns})")
+        except Exception as error:  # the binding raises bare Exception; `translate` sorts
+            raise translate(error) from error
+        return scratch.table("columns").schema()
+
+    @staticmethod
+    def batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
+        """Run a planned query; batches come as they are made, with bounded memory."""
+        try:
+            yield from pa.RecordBatchReader.from_stream(frame)
+        except Exception as error:  # the binding raises bare Exception; `translate` sorts
+            raise translate(error) from error
+
+
+def _context(settings: QuerySettings, runtime: RuntimeEnvBuilder, *, hash_joins: bool) -> SessionContext:
+    config = SessionConfig(
+        {
+            **_OPTIONS,
+            "datafusion.execution.batch_size": str(settings.batch_rows),
+            "datafusion.execution.target_partitions": str(settings.partitions),
+            "datafusion.optimizer.prefer_hash_join": str(hash_joins).lower(),
+        }
+    ).with_default_catalog_and_schema(CATALOG, PUBLIC)
+    context = SessionContext(config, runtime)
+    context.sql(f"SET datafusion.runtime.max_temp_directory_size = '{settings.spill_bytes // 2**20}M'")
+    return context

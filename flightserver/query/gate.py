@@ -1,0 +1,72 @@
+"""What stands around every statement: a slot, a row in `system.queries`, and the watchdog."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flightserver.query.admission import Admission
+    from flightserver.query.request import Planned
+    from flightserver.query.running import QueryHandle, RunningQueries
+    from flightserver.query.watchdog import Guard, Watchdog
+
+
+class Gate:
+    """Lets statements run, at most so many at a time, and stops those that run too long or for nobody.
+
+    Args:
+        timeout_seconds: The limit of every statement; a request may ask for less.
+    """
+
+    def __init__(
+        self, admission: Admission, running: RunningQueries, watchdog: Watchdog, timeout_seconds: float
+    ) -> None:
+        self.admission = admission
+        self.running = running
+        self._watchdog = watchdog
+        # Single operations on a dict are atomic; an operation runs once at a time.
+        self._by_operation: dict[str, QueryHandle] = {}
+        self._timeout_seconds = timeout_seconds
+
+    @contextmanager
+    def run(self, planned: Planned) -> Iterator[QueryHandle]:
+        """Hold a slot; the statement is listed as queued, running, then finished, failed or cancelled.
+
+        Raises:
+            Overloaded: Too much is running and waiting.
+        """
+        request = planned.request
+        kind = planned.statement.kind.value
+        asker_is_gone = request.is_cancelled
+
+        def gone() -> bool:
+            return handle.cancelled or (asker_is_gone is not None and asker_is_gone())
+
+        with (
+            self.running.record(request.sql, user=request.user, kind=kind) as handle,
+            self.admission.slot(
+                lambda: handle.cancelled or (request.is_cancelled is not None and request.is_cancelled())
+            ),
+        ):
+            handle.run()
+            self._by_operation[request.operation] = handle
+            try:
+                yield handle
+            finally:
+                self._by_operation.pop(request.operation, None)
+
+    def cancel(self, operation: str) -> bool:
+        """Stop the statement that runs for an operation id; False when none does."""
+        handle = self._by_operation.get(operation)
+        if handle is not None:
+            handle.cancel()
+        return handle is not None
+
+    def guard(self, planned: Planned, handle: QueryHandle) -> Guard:
+        """What interrupts the statement's calls into the engine when time is up or nobody waits any more."""
+        asked = planned.request.timeout_seconds
+        seconds = self._timeout_seconds if asked is None else min(asked, self._timeout_seconds)
+        return self._watchdog.guard(handle, seconds, planned.request.is_cancelled)

@@ -1,0 +1,215 @@
+"""The schema `information_schema`, in the columns of the SQL standard that clients read.
+
+The engine's own would resolve every table to list it, and would show its internal settings; this one is
+computed from the snapshot. Column types are given as SQL names (`data_type`) as PostgreSQL gives them, because
+that is what BI tools compare with.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from flightserver.catalog.entities import PRIMARY
+from flightserver.query.namespace import CATALOG, INFORMATION_SCHEMA, PUBLIC, SYSTEM, Scope
+from flightserver.tables.schema import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from flightserver.catalog.entities import Dataset
+
+_S = pa.string()
+_I = pa.int64()
+
+SCHEMATA = pa.schema([("catalog_name", _S), ("schema_name", _S), ("schema_owner", _S)])
+TABLES = pa.schema([("table_catalog", _S), ("table_schema", _S), ("table_name", _S), ("table_type", _S)])
+COLUMNS = pa.schema(
+    [
+        ("table_catalog", _S),
+        ("table_schema", _S),
+        ("table_name", _S),
+        ("column_name", _S),
+        ("ordinal_position", _I),
+        ("column_default", _S),
+        ("is_nullable", _S),
+        ("data_type", _S),
+        ("character_maximum_length", _I),
+        ("numeric_precision", _I),
+        ("numeric_scale", _I),
+        ("datetime_precision", _I),
+    ]
+)
+VIEWS = pa.schema([("table_catalog", _S), ("table_schema", _S), ("table_name", _S), ("view_definition", _S)])
+TABLE_CONSTRAINTS = pa.schema(
+    [
+        ("constraint_catalog", _S),
+        ("constraint_schema", _S),
+        ("constraint_name", _S),
+        ("table_catalog", _S),
+        ("table_schema", _S),
+        ("table_name", _S),
+        ("constraint_type", _S),
+    ]
+)
+KEY_COLUMN_USAGE = pa.schema(
+    [
+        ("constraint_catalog", _S),
+        ("constraint_schema", _S),
+        ("constraint_name", _S),
+        ("table_catalog", _S),
+        ("table_schema", _S),
+        ("table_name", _S),
+        ("column_name", _S),
+        ("ordinal_position", _I),
+    ]
+)
+
+_OWN: dict[str, pa.Schema] = {
+    "schemata": SCHEMATA,
+    "tables": TABLES,
+    "columns": COLUMNS,
+    "views": VIEWS,
+    "table_constraints": TABLE_CONSTRAINTS,
+    "key_column_usage": KEY_COLUMN_USAGE,
+}
+
+_DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}
+"""Bits of an integer -> decimal digits that it holds."""
+_SECOND_FRACTION = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+
+
+def sql_type(kind: pa.DataType) -> str:
+    """The SQL name of an Arrow type, as `data_type` shows it."""
+    types = pa.types
+    named: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
+        (types.is_boolean, "boolean"),
+        (types.is_int8, "tinyint"),
+        (types.is_int16, "smallint"),
+        (types.is_int32, "integer"),
+        (types.is_int64, "bigint"),
+        (types.is_uint8, "tinyint unsigned"),
+        (types.is_uint16, "smallint unsigned"),
+        (types.is_uint32, "integer unsigned"),
+        (types.is_uint64, "bigint unsigned"),
+        (types.is_float32, "real"),
+        (types.is_float64, "double precision"),
+        (types.is_decimal, "numeric"),
+        (types.is_string, "character varying"),
+        (types.is_binary, "bytea"),
+        (types.is_fixed_size_binary, "bytea"),
+        (types.is_date, "date"),
+        (types.is_time, "time without time zone"),
+        (types.is_list, "ARRAY"),
+    )
+    if types.is_timestamp(kind):
+        return "timestamp without time zone" if kind.tz is None else "timestamp with time zone"
+    return next((name for test, name in named if test(kind)), str(kind))
+
+
+def _precision(kind: pa.DataType) -> tuple[int | None, int | None, int | None]:
+    types = pa.types
+    if types.is_integer(kind):
+        return _DIGITS[kind.bit_width], 0, None
+    if types.is_decimal(kind):
+        return kind.precision, kind.scale, None
+    if types.is_floating(kind):
+        return (24 if kind.bit_width == 32 else 53), None, None  # noqa: PLR2004  # IEEE 754 significand bits
+    if types.is_timestamp(kind) or types.is_time(kind):
+        return None, None, _SECOND_FRACTION[kind.unit]
+    return None, None, None
+
+
+def placements(scope: Scope) -> Iterator[tuple[str, str, Dataset]]:
+    """Each dataset where a client finds it: under its bucket, and in `public` where its bare name means it."""
+    for (bucket, name), dataset in scope.snapshot.datasets.items():
+        yield bucket, name, dataset
+        if bucket == PRIMARY or (PRIMARY, name) not in scope.snapshot.datasets:
+            yield PUBLIC, name, dataset
+
+
+def _table(schema: pa.Schema, rows: list[tuple[object, ...]]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    arrays = [pa.array(list(column), field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _column_rows(schema: str, table: str, columns: pa.Schema) -> Iterator[tuple[object, ...]]:
+    for position, field in enumerate(columns, start=1):
+        precision, scale, fraction = _precision(field.type)
+        yield (
+            CATALOG,
+            schema,
+            table,
+            field.name,
+            position,
+            None,
+            "YES" if field.nullable else "NO",
+            sql_type(field.type),
+            None,
+            precision,
+            scale,
+            fraction,
+        )
+
+
+class InformationSchema:
+    """Computes the tables.
+
+    Args:
+        system: Schemas of the tables in `system`, by name; they are listed as views.
+    """
+
+    def __init__(self, system: Mapping[str, pa.Schema]) -> None:
+        self._fixed = {SYSTEM: system, INFORMATION_SCHEMA: _OWN}
+
+    def tables(self) -> Mapping[str, Callable[[Scope], pa.Table]]:
+        """Table name -> function that computes it for a scope."""
+        return {
+            "schemata": self._schemata,
+            "tables": self._tables,
+            "columns": self._columns,
+            "views": lambda _: _table(VIEWS, []),
+            "table_constraints": self._constraints,
+            "key_column_usage": self._key_columns,
+        }
+
+    def fixed(self) -> Mapping[str, Mapping[str, pa.Schema]]:
+        """Schemas of the tables that every lakehouse has: schema -> table -> Arrow schema."""
+        return self._fixed
+
+    def _schemata(self, scope: Scope) -> pa.Table:
+        return _table(SCHEMATA, [(CATALOG, name, "flightserver") for name in scope.schemas()])
+
+    def _tables(self, scope: Scope) -> pa.Table:
+        rows: list[tuple[object, ...]] = [
+            (CATALOG, schema, name, "BASE TABLE") for schema, name, _ in placements(scope)
+        ]
+        rows += [(CATALOG, schema, name, "VIEW") for schema, tables in self._fixed.items() for name in tables]
+        return _table(TABLES, rows)
+
+    def _columns(self, scope: Scope) -> pa.Table:
+        rows = [
+            row for schema, name, one in placements(scope) for row in _column_rows(schema, name, decode(one.schema))
+        ]
+        for schema, tables in self._fixed.items():
+            for name, columns in tables.items():
+                rows += _column_rows(schema, name, columns)
+        return _table(COLUMNS, rows)
+
+    def _constraints(self, scope: Scope) -> pa.Table:
+        rows: list[tuple[object, ...]] = [
+            (CATALOG, schema, f"{name}_pkey", CATALOG, schema, name, "PRIMARY KEY")
+            for schema, name, one in placements(scope)
+            if one.primary_key
+        ]
+        return _table(TABLE_CONSTRAINTS, rows)
+
+    def _key_columns(self, scope: Scope) -> pa.Table:
+        rows: list[tuple[object, ...]] = [
+            (CATALOG, schema, f"{name}_pkey", CATALOG, schema, name, column, position)
+            for schema, name, one in placements(scope)
+            for position, column in enumerate(one.primary_key, start=1)
+        ]
+        return _table(KEY_COLUMN_USAGE, rows)

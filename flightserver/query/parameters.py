@@ -1,0 +1,123 @@
+"""Values bound to placeholders.
+
+Bound values come as rows of an Arrow batch, as Flight SQL sends them. Columns match placeholders by name where every
+placeholder has a column of its name, else by position (`$1` is the first column). Values are bound before
+planning, because the engine takes an unbound placeholder for a null.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from flightserver.errors import InvalidRequest
+from flightserver.query.wire import wire_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from flightserver.query.statements import Statement
+
+_SQL_TYPES = {
+    "bool": "BOOLEAN",
+    "int8": "TINYINT",
+    "int16": "SMALLINT",
+    "int32": "INT",
+    "int64": "BIGINT",
+    "float": "REAL",
+    "double": "DOUBLE",
+    "string": "VARCHAR",
+    "large_string": "VARCHAR",
+    "binary": "BYTEA",
+    "date32[day]": "DATE",
+}
+
+BOUND = "__bound"
+"""Name under which an INSERT of bound rows reads them."""
+
+_PLACEHOLDER = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(\w+)""")
+
+
+def assigned(statement: Statement, rows: pa.RecordBatch | None) -> pa.RecordBatch | None:
+    """The bound rows with one column per placeholder, named as it, in the statement's order.
+
+    Returns:
+        None when the statement has no placeholders.
+
+    Raises:
+        InvalidRequest: The number of values differs from the number of placeholders.
+    """
+    names = statement.placeholders
+    if not names:
+        if rows is not None and rows.num_columns:
+            raise InvalidRequest(f"{rows.num_columns} values were bound, but the statement has no placeholders")
+        return None
+    given = 0 if rows is None else rows.num_columns
+    if rows is None or given < len(names):
+        listed = ", ".join(f"${name}" for name in names)
+        raise InvalidRequest(f"the statement has {len(names)} placeholders ({listed}), {given} values were bound")
+    columns = {name.removeprefix("$"): index for index, name in enumerate(rows.schema.names)}
+    if all(name in columns for name in names):
+        order = [columns[name] for name in names]
+    elif all(name.isdecimal() for name in names):
+        order = [int(name) - 1 for name in names]
+    else:
+        order = list(range(len(names)))
+    if not all(0 <= index < given for index in order) or given != len(names):
+        listed = ", ".join(f"${name}" for name in names)
+        raise InvalidRequest(f"the statement has placeholders {listed}, {given} values were bound")
+    schema = wire_schema(
+        pa.schema([rows.schema.field(index).with_name(name) for index, name in zip(order, names, strict=True)])
+    )
+    arrays = [_plain(rows.column(index), field.type) for index, field in zip(order, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([field.with_nullable(True) for field in schema]))  # noqa: FBT003  # pyarrow's own signature
+
+
+def _plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    decoded = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return decoded.cast(kind)
+
+
+def each_row(bound: pa.RecordBatch | None) -> Iterator[dict[str, Any]]:
+    """Placeholder name -> scalar, for every bound row; one empty row when nothing is bound."""
+    if bound is None:
+        yield {}
+        return
+    for row in range(bound.num_rows):
+        yield {name: bound.column(index)[row] for index, name in enumerate(bound.schema.names)}
+
+
+def with_types(sql: str, types: Mapping[str, pa.DataType | None]) -> str:
+    """The statement with each placeholder cast to its type, for where the engine must know it before it binds.
+
+    The engine plans before it puts values in the place of placeholders, and some operators refuse to be planned over
+    values of unknown type: `$1 || $2`.
+
+    Args:
+        sql: A statement.
+        types: Placeholder -> Arrow type of its value; None, and a type without a SQL name, leave it as it is.
+    """
+
+    def cast(match: re.Match[str]) -> str:
+        kind = None if match[1] is None else types.get(match[1])
+        name = None if kind is None else _SQL_TYPES.get(str(kind))
+        return match[0] if name is None else f"CAST(${match[1]} AS {name})"
+
+    return _PLACEHOLDER.sub(cast, sql)
+
+
+def insert_from_bound(statement: Statement) -> str | None:
+    """An INSERT of one VALUES tuple rewritten to read all bound rows at once; None for any other statement.
+
+    `INSERT INTO t VALUES ($1, upper($2))` becomes `INSERT INTO t SELECT "1", upper("2") FROM __bound`: one plan
+    and one write, however many rows are bound.
+    """
+    if statement.row_values is None or not statement.placeholders:
+        return None
+    start, end = statement.row_values
+    values = statement.sql[start:end]
+    inner = values[values.index("(") + 1 : -1]
+    columns = _PLACEHOLDER.sub(lambda match: match[0] if match[1] is None else f'"{match[1]}"', inner)
+    return f'{statement.sql[:start]}SELECT {columns} FROM "{BOUND}"'  # noqa: S608  # the statement's own text

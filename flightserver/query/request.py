@@ -1,0 +1,66 @@
+"""What is asked of the engine, and what was understood of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from flightserver.query.namespace import PUBLIC, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from datafusion import DataFrame
+
+    from flightserver.query.statements import Statement
+
+COUNT_SCHEMA = pa.schema([pa.field("count", pa.int64(), nullable=False)])
+"""What a statement that changes data answers when it is run as a query."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One statement as a caller sends it.
+
+    Attributes:
+        sql: One statement.
+        parameters: Rows of bound values, or None.
+        bucket: Where bare names are looked up first and new tables are made; None for primary.
+        schema: The session's schema.
+        as_of: Version or time to read at; None for now.
+        timeout_seconds: None for the server's own limit, which is also the most that counts.
+        user: For `system.queries` and the commit log.
+        operation: Identifies the statement's one run; empty for a new one.
+        given: Tables that came with the statement.
+        is_cancelled: Tells whether whoever asked has gone away; must stay callable until the statement ends.
+    """
+
+    sql: str
+    parameters: pa.RecordBatch | None = None
+    bucket: str | None = None
+    schema: str = PUBLIC
+    as_of: int | datetime | None = None
+    timeout_seconds: float | None = None
+    user: str = "anonymous"
+    operation: str = ""
+    given: Mapping[str, tuple[pa.Schema, list[pa.RecordBatch]]] = field(default_factory=dict)
+    is_cancelled: Callable[[], bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A statement that was understood: what it is, and what it will answer.
+
+    Attributes:
+        frame: The engine's plan of a query; None for a statement that changes data.
+        schema: Of the rows it answers; of the count for a statement that changes data.
+    """
+
+    request: Request
+    statement: Statement
+    scope: Scope
+    schema: pa.Schema
+    frame: DataFrame | None

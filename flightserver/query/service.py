@@ -1,0 +1,222 @@
+"""Statements from text to rows or counts.
+
+A statement is planned against one snapshot. Queries stream: a slot of the admission is held and the watchdog stands
+guard from the first batch to the last. Statements that change data run once, whatever a client does: the
+operation id that came with the request is recorded by the commit, and a second run finds it there and
+returns the recorded count.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from flightserver.catalog.ulid import new_ulid
+from flightserver.errors import InvalidRequest, LimitExceeded, NotFound
+from flightserver.query.changes import Changes, quoted
+from flightserver.query.namespace import Scope
+from flightserver.query.once import Once
+from flightserver.query.parameters import assigned, each_row, with_types
+from flightserver.query.request import COUNT_SCHEMA, Planned, Request
+from flightserver.query.statements import parse
+from flightserver.query.wire import sliced, to_wire, wire_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from datafusion import DataFrame
+
+    from flightserver.catalog.catalog import Catalog
+    from flightserver.catalog.entities import Dataset
+    from flightserver.query.engine import Engine
+    from flightserver.query.gate import Gate
+    from flightserver.query.pinned import PinnedDataset, PinnedDatasets
+    from flightserver.query.results import ResultStore, StoredResult
+    from flightserver.query.statements import Statement
+
+
+class Queries:
+    """Plans, streams, updates and stores.
+
+    Args:
+        engine: Plans and runs SQL.
+        catalog: Gives each statement its snapshot.
+        changes: Carries out what changes data.
+        gate: Admission, registry and watchdog.
+        results: The store of paged results.
+        pinned: Datasets held in memory.
+        statement_bytes: Longest text that is read.
+    """
+
+    def __init__(  # the composition root gives each part
+        self,
+        *,
+        engine: Engine,
+        catalog: Catalog,
+        changes: Changes,
+        gate: Gate,
+        results: ResultStore,
+        pinned: PinnedDatasets,
+        statement_bytes: int,
+    ) -> None:
+        self._engine = engine
+        self._catalog = catalog
+        self._changes = changes
+        self._gate = gate
+        self._results = results
+        self._pinned = pinned
+        self._statement_bytes = statement_bytes
+        self._once = Once()
+
+    def plan(self, request: Request) -> Planned:
+        """Understand a statement without running anything.
+
+        Placeholders without values are allowed: the schema is then what the engine makes of nulls.
+
+        Raises:
+            InvalidRequest: It can't be parsed or planned, or is of a kind that is refused.
+            NotFound: It names a table, bucket or version that does not exist.
+        """
+        size = len(request.sql.encode("utf-8", "replace"))
+        if size > self._statement_bytes:
+            raise InvalidRequest(f"the statement has {size:,} bytes; at most {self._statement_bytes:,} are read")
+        statement = parse(request.sql)
+        scope = self.scope(request)
+        if statement.kind.is_update:
+            if request.as_of is not None:
+                raise InvalidRequest("as_of is set: the past can be read but not changed")
+            return Planned(request, statement, scope, COUNT_SCHEMA, None)
+        parameters: dict[str, Any] = {}
+        if request.parameters is not None:
+            parameters = next(each_row(assigned(statement, request.parameters)), {})
+        frame = self._frame(statement, scope, parameters)
+        return Planned(request, statement, scope, wire_schema(frame.schema()), frame)
+
+    def _frame(
+        self, statement: Statement, scope: Scope, values: dict[str, Any], *, spilling: bool = False
+    ) -> DataFrame:
+        """Plan a query; when its placeholders need types before they have values, with those of the values, or text."""
+        try:
+            return self._engine.query(statement.sql, scope, values, spilling=spilling)
+        except InvalidRequest:
+            if not statement.placeholders:
+                raise
+            types = {name: values[name].type if name in values else pa.string() for name in statement.placeholders}
+            typed = with_types(statement.sql, types)
+            if typed == statement.sql:
+                raise
+            return self._engine.query(typed, scope, values, spilling=spilling)
+
+    def stream(self, planned: Planned) -> Iterator[pa.RecordBatch]:
+        """Run a statement; batches have exactly `planned.schema` and a size that every client accepts.
+
+        A statement that changes data answers one row with its count.
+
+        Raises:
+            Overloaded: Too much is running already.
+            QueryTimeout, Cancelled: It was stopped.
+            LimitExceeded: It needs more memory than it may use, even without hash joins.
+        """
+        if planned.frame is None:
+            count = self.update(planned)
+            yield pa.RecordBatch.from_arrays([pa.array([count], pa.int64())], schema=COUNT_SCHEMA)
+            return
+        with self._gate.run(planned) as handle:
+            for batch in self._gate.guard(planned, handle).iterate(self._rows(planned)):
+                for piece in sliced(to_wire(batch, planned.schema)):
+                    handle.progress(piece.num_rows, piece.nbytes)
+                    yield piece
+
+    def update(self, planned: Planned) -> int:
+        """Run a statement that changes data; returns the number of rows it wrote or removed.
+
+        The same operation runs once, and answers the same count whenever it is asked again.
+
+        Raises:
+            InvalidRequest: It is a query, or can't be planned.
+            CommitConflict: Another write changed the same table first; a retry is safe.
+        """
+        if planned.frame is not None:
+            raise InvalidRequest("a query answers rows, not a count: run it as a query")
+        operation = planned.request.operation or new_ulid()
+        recorded = planned.scope.snapshot.operations.get(operation)
+        if recorded is not None:
+            return recorded.rows
+        return self._once.run(operation, lambda: self._carry_out(planned, operation))
+
+    def _carry_out(self, planned: Planned, operation: str) -> int:
+        with self._gate.run(planned) as handle:
+            rows = self._changes.carry_out(planned, operation, self._gate.guard(planned, handle))
+            handle.progress(rows, 0)
+            return rows
+
+    def store(self, planned: Planned, page_rows: int, *, max_pages: int | None = None) -> StoredResult:
+        """Run a query into the result store, to be read by pages.
+
+        Raises:
+            InvalidRequest: The statement changes data, `page_rows` is out of range, or there would be more than
+                `max_pages` pages.
+            LimitExceeded: The result is larger than the store.
+        """
+        request = planned.request
+        if planned.frame is None:
+            raise InvalidRequest("only a query has pages; this statement changes data")
+        stored = self._results.store(
+            planned.schema, self.stream(planned), page_rows, sql=request.sql, user=request.user
+        )
+        if max_pages is not None and stored.pages > max_pages:
+            self._results.close(stored.query_id)
+            least = -(-stored.rows // max_pages)
+            raise InvalidRequest(
+                f"{stored.rows:,} rows by pages of {page_rows} give {stored.pages:,} endpoints; at most {max_pages:,} "
+                f"are sent: ask for page_rows of {least} or more, or use the action result.create"
+            )
+        return stored
+
+    def pin(self, dataset: Dataset) -> PinnedDataset:
+        """Hold a dataset, as it is now, in memory.
+
+        Raises:
+            LimitExceeded: It doesn't fit.
+        """
+        sql = f'SELECT * FROM "{quoted(dataset.bucket)}"."{quoted(dataset.name)}"'  # noqa: S608  # names are quoted
+        planned = self.plan(Request(sql=sql))
+        return self._pinned.pin(planned.scope.dataset(dataset.name, dataset.bucket), self.stream(planned))
+
+    def cancel(self, operation: str) -> bool:
+        """Stop the statement that runs for a request's operation id; False when none does."""
+        return self._gate.cancel(operation)
+
+    def scope(self, request: Request) -> Scope:
+        """What names mean to a request.
+
+        Raises:
+            NotFound: Its bucket, or the version it asks for, doesn't exist.
+        """
+        snapshot = self._catalog.snapshot() if request.as_of is None else self._catalog.snapshot_at(request.as_of)
+        if request.bucket is not None and request.bucket not in snapshot.buckets:
+            raise NotFound(f"bucket {request.bucket!r} doesn't exist: there are {', '.join(sorted(snapshot.buckets))}")
+        return Scope(snapshot, request.bucket, request.schema, request.given)
+
+    def _rows(self, planned: Planned) -> Iterator[pa.RecordBatch]:
+        """Batches of every bound row's query, one after the other."""
+        bound = assigned(planned.statement, planned.request.parameters)
+        for number, values in enumerate(each_row(bound)):
+            if number == 0 and planned.frame is not None:
+                frame = planned.frame
+            else:
+                frame = self._frame(planned.statement, planned.scope, values)
+            yield from self._with_spilling(planned, frame, values)
+
+    def _with_spilling(self, planned: Planned, frame: DataFrame, values: dict[str, Any]) -> Iterator[pa.RecordBatch]:
+        batches = self._engine.batches(frame)
+        try:
+            first = next(batches, None)
+        except LimitExceeded:
+            again = self._frame(planned.statement, planned.scope, values, spilling=True)
+            batches = self._engine.batches(again)
+            first = next(batches, None)
+        if first is not None:
+            yield from chain([first], batches)

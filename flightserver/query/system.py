@@ -1,0 +1,328 @@
+"""The schema `system`: whatever can be looked at, as tables.
+
+Each table is computed when a statement that names it is planned, from the statement's snapshot, so that a join of
+two of them is consistent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from flightserver.tables.schema import decode
+from flightserver.tables.segments import read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from flightserver.catalog.catalog import Catalog
+    from flightserver.query.namespace import Scope
+    from flightserver.query.pinned import PinnedDatasets
+    from flightserver.query.results import ResultStore
+    from flightserver.query.running import RunningQueries
+    from flightserver.storage.buckets import Buckets
+
+_UTC = pa.timestamp("us", tz="UTC")
+
+DATASETS = pa.schema(
+    [
+        ("bucket", pa.string()),
+        ("name", pa.string()),
+        ("id", pa.string()),
+        ("version", pa.int64()),
+        ("rows", pa.int64()),
+        ("bytes", pa.int64()),
+        ("segments", pa.int64()),
+        ("files", pa.int64()),
+        ("columns", pa.int64()),
+        ("created", _UTC),
+        ("primary_key", pa.list_(pa.string())),
+        ("comment", pa.string()),
+        ("schema_fingerprint", pa.string()),
+    ]
+)
+FILES = pa.schema(
+    [
+        ("bucket", pa.string()),
+        ("dataset", pa.string()),
+        ("segment", pa.string()),
+        ("key", pa.string()),
+        ("rows", pa.int64()),
+        ("bytes", pa.int64()),
+        ("row_groups", pa.int64()),
+        ("etag", pa.string()),
+    ]
+)
+COLUMNS = pa.schema(
+    [
+        ("bucket", pa.string()),
+        ("dataset", pa.string()),
+        ("name", pa.string()),
+        ("position", pa.int64()),
+        ("type", pa.string()),
+        ("nullable", pa.bool_()),
+        ("nulls", pa.int64()),
+    ]
+)
+LINEAGE = pa.schema(
+    [
+        ("bucket", pa.string()),
+        ("dataset", pa.string()),
+        ("time", _UTC),
+        ("system", pa.string()),
+        ("source", pa.string()),
+        ("job", pa.string()),
+        ("rows", pa.int64()),
+        ("content", pa.string()),
+    ]
+)
+COMMITS = pa.schema(
+    [
+        ("version", pa.int64()),
+        ("time", _UTC),
+        ("server", pa.string()),
+        ("operation", pa.string()),
+        ("kind", pa.string()),
+        ("detail", pa.string()),
+        ("user", pa.string()),
+        ("rows", pa.int64()),
+        ("updates", pa.int64()),
+    ]
+)
+QUERIES = pa.schema(
+    [
+        ("id", pa.string()),
+        ("sql", pa.string()),
+        ("user", pa.string()),
+        ("kind", pa.string()),
+        ("state", pa.string()),
+        ("started", _UTC),
+        ("finished", _UTC),
+        ("rows", pa.int64()),
+        ("bytes", pa.int64()),
+        ("error", pa.string()),
+    ]
+)
+SETTINGS = pa.schema([("name", pa.string()), ("value", pa.string())])
+BUCKETS = pa.schema(
+    [
+        ("name", pa.string()),
+        ("backend", pa.string()),
+        ("url", pa.string()),
+        ("datasets", pa.int64()),
+        ("rows", pa.int64()),
+        ("bytes", pa.int64()),
+    ]
+)
+RESULTS = pa.schema(
+    [
+        ("query_id_prefix", pa.string()),
+        ("rows", pa.int64()),
+        ("bytes", pa.int64()),
+        ("page_rows", pa.int64()),
+        ("expires_at", _UTC),
+    ]
+)
+CACHE = pa.schema(
+    [
+        ("bucket", pa.string()),
+        ("dataset", pa.string()),
+        ("version", pa.int64()),
+        ("bytes", pa.int64()),
+        ("hits", pa.int64()),
+        ("pinned", pa.bool_()),
+    ]
+)
+
+
+SYSTEM_SCHEMAS = {
+    "datasets": DATASETS,
+    "files": FILES,
+    "columns": COLUMNS,
+    "lineage": LINEAGE,
+    "commits": COMMITS,
+    "queries": QUERIES,
+    "settings": SETTINGS,
+    "buckets": BUCKETS,
+    "results": RESULTS,
+    "cache": CACHE,
+}
+"""What clients see when they list the columns of `system`."""
+
+
+def _table(schema: pa.Schema, rows: Iterable[tuple[Any, ...]]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    arrays = [pa.array(list(column), field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _datasets(scope: Scope) -> pa.Table:
+    return _table(
+        DATASETS,
+        (
+            (
+                one.bucket,
+                one.name,
+                one.id,
+                one.version,
+                one.rows,
+                one.bytes,
+                len(one.segments),
+                sum(segment.files for segment in one.segments),
+                len(decode(one.schema)),
+                one.created,
+                list(one.primary_key),
+                one.comment,
+                one.schema_fingerprint,
+            )
+            for one in scope.snapshot.datasets.values()
+        ),
+    )
+
+
+def _columns(scope: Scope) -> pa.Table:
+    rows = []
+    for one in scope.snapshot.datasets.values():
+        for position, field in enumerate(decode(one.schema), start=1):
+            nulls = sum(
+                segment.columns[field.name].nulls if field.name in segment.columns else segment.rows
+                for segment in one.segments
+            )
+            rows.append((one.bucket, one.name, field.name, position, str(field.type), field.nullable, nulls))
+    return _table(COLUMNS, rows)
+
+
+def _lineage(scope: Scope) -> pa.Table:
+    return _table(
+        LINEAGE,
+        (
+            (one.bucket, one.name, line.time, line.system, line.source, line.job, line.rows, line.content)
+            for one in scope.snapshot.datasets.values()
+            for line in one.lineage
+        ),
+    )
+
+
+def _files(buckets: Buckets) -> Callable[[Scope], pa.Table]:
+    def files(scope: Scope) -> pa.Table:
+        rows = []
+        for one in scope.snapshot.datasets.values():
+            for segment in one.segments:
+                manifest = read_manifest(buckets.get(segment.bucket), segment)
+                rows += [
+                    (segment.bucket, one.name, segment.id, file.key, file.rows, file.size, file.row_groups, file.etag)
+                    for file in manifest.files
+                ]
+        return _table(FILES, rows)
+
+    return files
+
+
+def _commits(catalog: Catalog) -> Callable[[Scope], pa.Table]:
+    def commits(scope: Scope) -> pa.Table:
+        rows = []
+        for commit in catalog.commits():
+            if commit.version > scope.snapshot.version:
+                break
+            for recorded in commit.transactions:
+                operation = recorded.operation
+                rows.append(
+                    (
+                        commit.version,
+                        commit.time,
+                        commit.server,
+                        operation.id,
+                        operation.kind,
+                        operation.detail,
+                        operation.user,
+                        operation.rows,
+                        len(recorded.updates),
+                    )
+                )
+        return _table(COMMITS, rows)
+
+    return commits
+
+
+def _queries(running: RunningQueries) -> Callable[[Scope], pa.Table]:
+    return lambda _: _table(
+        QUERIES,
+        (
+            (
+                one.id,
+                one.sql,
+                one.user,
+                one.kind,
+                one.state.value,
+                one.started,
+                one.finished,
+                one.rows,
+                one.bytes,
+                one.error,
+            )
+            for one in running.entries()
+        ),
+    )
+
+
+def _buckets(buckets: Buckets) -> Callable[[Scope], pa.Table]:
+    def rows(scope: Scope) -> pa.Table:
+        found = []
+        for bucket in scope.snapshot.buckets.values():
+            mine = [one for one in scope.snapshot.datasets.values() if one.bucket == bucket.name]
+            url = buckets.get(bucket.name).url("")
+            found.append(
+                (
+                    bucket.name,
+                    bucket.backend,
+                    url,
+                    len(mine),
+                    sum(one.rows for one in mine),
+                    sum(one.bytes for one in mine),
+                )
+            )
+        return _table(BUCKETS, found)
+
+    return rows
+
+
+def _results(results: ResultStore) -> Callable[[Scope], pa.Table]:
+    return lambda _: _table(
+        RESULTS,
+        # A whole query id is the right to read the result, so only its beginning is shown.
+        ((one.query_id[:8], one.rows, one.bytes, one.page_rows, one.expires_at) for one in results.entries()),
+    )
+
+
+def _cache(pinned: PinnedDatasets) -> Callable[[Scope], pa.Table]:
+    return lambda _: _table(
+        CACHE,
+        (
+            (one.dataset.bucket, one.dataset.name, one.dataset.version, one.bytes, one.hits, True)
+            for one in pinned.entries()
+        ),
+    )
+
+
+def system_tables(
+    catalog: Catalog,
+    buckets: Buckets,
+    running: RunningQueries,
+    results: ResultStore,
+    pinned: PinnedDatasets,
+    settings: list[tuple[str, str]],
+) -> Mapping[str, Callable[[Scope], pa.Table]]:
+    """Every table of the schema `system`: name -> function that computes it for a scope."""
+    return {
+        "datasets": _datasets,
+        "files": _files(buckets),
+        "columns": _columns,
+        "lineage": _lineage,
+        "commits": _commits(catalog),
+        "queries": _queries(running),
+        "settings": lambda _: _table(SETTINGS, settings),
+        "buckets": _buckets(buckets),
+        "results": _results(results),
+        "cache": _cache(pinned),
+    }

@@ -1,0 +1,170 @@
+"""Settings: what an administrator may choose, each with the default that a newcomer meets.
+
+Precedence, highest first: command line flags, environment, `flightserver.toml`, the defaults here. A TOML
+table is a section; an environment variable is `FLIGHTSERVER_<SECTION>_<NAME>`, such as
+`FLIGHTSERVER_QUERY_TIMEOUT_SECONDS`; lists are separated by the platform's path separator. This is the only module
+that reads the environment. Each component receives its own section and never sees the others.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import psutil
+
+from flightserver.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+ENVIRONMENT_PREFIX = "FLIGHTSERVER_"
+
+
+def _half_of_memory() -> int:
+    return int(psutil.virtual_memory().total) // 2
+
+
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the server listens and how it stops."""
+
+    data: Path = Path("lakehouse")
+    host: str = "127.0.0.1"
+    port: int = 31337
+    http_port: int = 31338
+    insecure: bool = False
+    grace_seconds: float = 10.0
+    """How long running streams may go on after SIGINT or SIGTERM."""
+    request_bytes: int = 16 * MIB
+    """Largest command, descriptor or action body."""
+    session_idle_seconds: float = 3600.0
+
+
+class CatalogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the commit log is kept."""
+
+    checkpoint_every: int = 64
+
+
+class LayoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How Parquet files are cut."""
+
+    row_group_rows: int = 131_072
+    row_group_bytes: int = 64 * MIB
+    file_bytes: int = 256 * MIB
+
+
+class IngestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What may be read and how much of it."""
+
+    roots: tuple[Path, ...] = ()
+    """Directories from which `ingest.file` may read; `<data>/inbox` is always one."""
+    upload_bytes: int = 16 * GIB
+    decompressed_bytes: int = 256 * GIB
+
+
+class QuerySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits of statements."""
+
+    max_running: int = 16
+    max_waiting: int = 128
+    wait_seconds: float = 30.0
+    timeout_seconds: float = 600.0
+    memory_bytes: int = msgspec.field(default_factory=_half_of_memory)
+    spill_bytes: int = 100 * GIB
+    partitions: int = msgspec.field(default_factory=lambda: os.cpu_count() or 1)
+    batch_rows: int = 32_768
+    """FACTS of the wire: 32 Ki rows a batch streams faster than the engine's default of 8 Ki."""
+    statement_bytes: int = 4 * MIB
+
+
+class ResultSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The store of paged results."""
+
+    max_results: int = 50
+    max_bytes: int = 16 * GIB
+    page_rows: int = 1000
+    ttl_seconds: float = 3600.0
+
+
+class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Pinned datasets in memory."""
+
+    max_bytes: int = msgspec.field(default_factory=lambda: min(16 * GIB, _half_of_memory()))
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All sections."""
+
+    server: ServerSettings = msgspec.field(default_factory=ServerSettings)
+    catalog: CatalogSettings = msgspec.field(default_factory=CatalogSettings)
+    layout: LayoutSettings = msgspec.field(default_factory=LayoutSettings)
+    ingest: IngestSettings = msgspec.field(default_factory=IngestSettings)
+    query: QuerySettings = msgspec.field(default_factory=QuerySettings)
+    results: ResultSettings = msgspec.field(default_factory=ResultSettings)
+    cache: CacheSettings = msgspec.field(default_factory=CacheSettings)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Each setting as (`section.name`, value), for `system.settings`. No setting holds a secret."""
+        tree: dict[str, dict[str, Any]] = msgspec.to_builtins(self, enc_hook=str)
+        return [(f"{section}.{name}", str(value)) for section, fields in tree.items() for name, value in fields.items()]
+
+
+def client_environment() -> tuple[str, str]:
+    """Address and token for commands that talk to a server: FLIGHTSERVER_URI and FLIGHTSERVER_TOKEN."""
+    default = f"grpc://{ServerSettings().host}:{ServerSettings().port}"
+    return os.environ.get("FLIGHTSERVER_URI", default), os.environ.get("FLIGHTSERVER_TOKEN", "")
+
+
+def load_settings(config: Path | None, flags: Mapping[str, Mapping[str, object]]) -> Settings:
+    """Read the configuration file and the environment, and put the given flags over both.
+
+    Args:
+        config: A TOML file, or None for `flightserver.toml` in the working directory if there is one.
+        flags: section -> name -> value, of the flags that were given.
+
+    Raises:
+        InvalidRequest: The file can't be read, or a section, name or value is not known.
+    """
+    tree: dict[str, dict[str, object]] = {}
+    for layer in (_read_file(config), _read_environment(), flags):
+        for section, fields in layer.items():
+            tree.setdefault(section, {}).update(fields)
+    try:
+        settings = msgspec.convert(tree, Settings, strict=False, dec_hook=_decode_path)
+    except msgspec.ValidationError as error:
+        msg = f"the settings are not valid: {error}; docs/configuration.md lists sections and names"
+        raise InvalidRequest(msg) from None
+    return settings
+
+
+def _decode_path(kind: type, value: Any) -> Any:
+    return Path(value) if issubclass(kind, Path) else value
+
+
+def _read_file(config: Path | None) -> dict[str, dict[str, object]]:
+    path = config if config is not None else Path("flightserver.toml")
+    if config is None and not path.exists():
+        return {}
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        msg = f"the configuration file {path.name!r} can't be read: {error}"
+        raise InvalidRequest(msg) from None
+    return {section: dict(fields) if isinstance(fields, dict) else {"": fields} for section, fields in tree.items()}
+
+
+def _read_environment() -> dict[str, dict[str, object]]:
+    tree: dict[str, dict[str, object]] = {}
+    for section in Settings.__struct_fields__:
+        prefix = f"{ENVIRONMENT_PREFIX}{section.upper()}_"
+        for name, value in os.environ.items():
+            if name.startswith(prefix):
+                field = name.removeprefix(prefix).lower()
+                tree.setdefault(section, {})[field] = value.split(os.pathsep) if field == "roots" else value
+    return tree

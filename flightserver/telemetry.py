@@ -1,0 +1,159 @@
+"""What the server tells about itself: log lines and metrics.
+
+Log events are static strings; what varies travels beside them as `extra={...}` and is printed as fields, so that a line
+can be found by its event and read by a machine::
+
+    logger.info("statement finished", extra={"rows": 3, "seconds": 0.2})
+
+Metrics live in a registry of their own, one per `Metrics`, so that two servers in one process count apart. Gauges whose
+value some component already knows are read from it when the metrics are asked for (`Gauge.set_function`); the
+composition root connects them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TextIO
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+"""Attributes that every log record has; any other came by `extra`. `taskName` exists since Python 3.12."""
+
+_LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+"""From a trivial call, which takes about 1 ms, to a long statement."""
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per line: `time`, `level`, `logger`, `event`, then the fields, then `exception` if there is one.
+
+    A field never replaces one of those: it is then printed with `field_` before its name.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        line: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        for name, value in _fields(record).items():
+            line[f"field_{name}" if name in line else name] = value
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class PlainText(logging.Formatter):
+    """`time level logger: event name=value ...`, for people; an exception follows on lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text."""
+        head = f"{_time(record)} {record.levelname:7} {record.name}: {record.getMessage()}"
+        text = " ".join([head, *_assignments(record)])
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+def _assignments(record: logging.LogRecord) -> Iterator[str]:
+    for name, value in _fields(record).items():
+        text = str(value)
+        # Quoted where a reader could not tell the end of the value, and so that no value can forge a line.
+        plain = text and text.isprintable() and not set(text) & set(' ="')
+        yield f"{name}={text if plain else json.dumps(text, ensure_ascii=False)}"
+
+
+def configure_logging(*, json_lines: bool, level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Send all log records of this process to one stream; what was configured before is replaced.
+
+    Args:
+        json_lines: JSON for machines, or plain text for people.
+        level: Lowest level that is logged, such as "INFO".
+        stream: Where to; standard error if None.
+    """
+    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    handler.setFormatter(JsonLines() if json_lines else PlainText())
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+
+
+class Metrics:
+    """Every metric of one server, in a registry of its own.
+
+    Attributes:
+        registry: What the metrics are registered in, with those of the process, the garbage collector and the platform.
+        calls: Finished RPCs by `method` (the RPC or action) and `code` ("OK" or a stable error code).
+        call_seconds: How long RPCs took, by `method`, streaming included.
+        streamed_rows: Rows sent to clients.
+        streamed_bytes: Bytes of record batches sent to clients, before framing.
+        running: Statements that hold a slot.
+        waiting: Statements that wait for one.
+        refused: Statements refused because too much was running.
+        catalog_version: Number of the newest commit that this server has read.
+        commits: Commits made by this server.
+        commit_conflicts: Commits refused because another transaction was first.
+        ingested_rows: Rows written to datasets.
+        ingested_bytes: Bytes of Parquet files written.
+        results: Results in the store of paged results.
+        result_bytes: Bytes that they take on disk.
+    """
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self.calls = Counter(
+            "flightserver_calls", "Finished RPCs by method and result.", ["method", "code"], registry=registry
+        )
+        self.call_seconds = Histogram(
+            "flightserver_call_seconds",
+            "How long RPCs took, streaming included.",
+            ["method"],
+            buckets=_LATENCY_SECONDS,
+            registry=registry,
+        )
+        self.streamed_rows = self._counter("streamed_rows", "Rows sent to clients.")
+        self.streamed_bytes = self._counter("streamed_bytes", "Bytes of record batches sent to clients.")
+        self.running = self._gauge("statements_running", "Statements that hold a slot.")
+        self.waiting = self._gauge("statements_waiting", "Statements that wait for a slot.")
+        self.refused = self._gauge("statements_refused", "Statements refused since the start: too much was running.")
+        self.catalog_version = self._gauge("catalog_version", "Number of the newest commit read.")
+        self.commits = self._counter("commits", "Commits made.")
+        self.commit_conflicts = self._counter("commit_conflicts", "Commits refused because another one was first.")
+        self.ingested_rows = self._counter("ingested_rows", "Rows written to datasets.")
+        self.ingested_bytes = self._counter("ingested_bytes", "Bytes of Parquet files written.")
+        self.results = self._gauge("results", "Results in the store of paged results.")
+        self.result_bytes = self._gauge("result_bytes", "Bytes of stored results on disk.")
+
+    def exposition(self) -> bytes:
+        """All metrics in the text format of Prometheus, version 0.0.4."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, documentation: str) -> Counter:
+        return Counter(f"flightserver_{name}", documentation, registry=self.registry)
+
+    def _gauge(self, name: str, documentation: str) -> Gauge:
+        return Gauge(f"flightserver_{name}", documentation, registry=self.registry)
