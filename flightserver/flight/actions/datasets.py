@@ -1,0 +1,206 @@
+"""Actions `dataset.*`, `cache.*` and `bucket.list`: datasets without SQL."""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003  # msgspec resolves the annotations when it makes the JSON schema
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flightserver.catalog.log import Operation
+from flightserver.catalog.ulid import new_ulid
+from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.query.request import Request
+from flightserver.tables.schema import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flightserver.catalog.entities import Dataset
+    from flightserver.flight.middleware import CallContext
+    from flightserver.lakehouse import Lakehouse
+    from flightserver.query.pinned import PinnedDataset
+
+
+class DatasetRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Body of actions on one dataset."""
+
+    dataset: str
+
+
+class EmptyRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Body of actions that need nothing."""
+
+
+class OptionalDatasetRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Body of actions on one dataset, or on all when it is left out."""
+
+    dataset: str | None = None
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One column of a dataset; `type` is Arrow's name of the type."""
+
+    name: str
+    type: str
+    nullable: bool
+
+
+class Described(ActionResponse, frozen=True, kw_only=True):
+    """Result of `dataset.describe`."""
+
+    dataset: str
+    bucket: str
+    id: str
+    version: int
+    rows: int
+    bytes: int
+    segments: int
+    created: datetime
+    primary_key: tuple[str, ...]
+    comment: str
+    columns: list[Column]
+
+
+class Version(msgspec.Struct, frozen=True):
+    """One version of a dataset: the commit that made it."""
+
+    version: int
+    time: datetime
+    kind: str
+    detail: str
+    user: str
+    rows: int
+
+
+class History(ActionResponse, frozen=True, kw_only=True):
+    """Result of `dataset.history`, newest first."""
+
+    dataset: str
+    bucket: str
+    versions: list[Version]
+
+
+class Done(ActionResponse, frozen=True, kw_only=True):
+    """Result of actions that answer nothing more."""
+
+
+class Pinned(msgspec.Struct, frozen=True):
+    """One dataset held in memory."""
+
+    dataset: str
+    bucket: str
+    version: int
+    bytes: int
+    hits: int
+    pinned: bool = True
+
+
+class CacheResponse(ActionResponse, frozen=True, kw_only=True):
+    """Result of `cache.*`: bytes held, what holds them, and the limit."""
+
+    bytes: int
+    entries: list[Pinned]
+    limit: int
+
+
+class BucketFacts(msgspec.Struct, frozen=True):
+    """One bucket."""
+
+    name: str
+    backend: str
+    url: str
+    datasets: int
+
+
+class BucketList(ActionResponse, frozen=True, kw_only=True):
+    """Result of `bucket.list`."""
+
+    buckets: list[BucketFacts]
+
+
+class DatasetActions:
+    """Handlers that look at or change whole datasets."""
+
+    def __init__(self, lakehouse: Lakehouse) -> None:
+        self._lakehouse = lakehouse
+
+    def actions(self) -> list[Action]:
+        """The families."""
+        return [
+            Action("dataset.describe", "Columns and facts of a dataset.", DatasetRequest, Described, self._describe),
+            Action("dataset.history", "Versions of a dataset, newest first.", DatasetRequest, History, self._history),
+            Action("dataset.drop", "Drop a dataset.", DatasetRequest, Done, self._drop),
+            Action("cache.pin", "Hold a dataset, as it is now, in memory.", DatasetRequest, CacheResponse, self._pin),
+            Action("cache.evict", "Let go of one or all.", OptionalDatasetRequest, CacheResponse, self._evict),
+            Action("cache.stats", "What is held in memory.", EmptyRequest, CacheResponse, self._stats),
+            Action("bucket.list", "The buckets.", EmptyRequest, BucketList, self._buckets),
+        ]
+
+    def _dataset(self, call: CallContext, request: ActionRequest, name: str) -> Dataset:
+        bucket = request.bucket or call.bucket
+        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket))
+        return scope.dataset(name, request.bucket)
+
+    def _describe(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:
+        one = self._dataset(call, request, request.dataset)
+        yield Described(
+            dataset=one.name,
+            bucket=one.bucket,
+            id=one.id,
+            version=one.version,
+            rows=one.rows,
+            bytes=one.bytes,
+            segments=len(one.segments),
+            created=one.created,
+            primary_key=one.primary_key,
+            comment=one.comment,
+            columns=[Column(field.name, str(field.type), field.nullable) for field in decode(one.schema)],
+        )
+
+    def _history(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:
+        one = self._dataset(call, request, request.dataset)
+        versions = [
+            Version(entry.version, entry.time, entry.kind, entry.detail, entry.user, entry.rows)
+            for entry in self._lakehouse.catalog.history(one)
+        ]
+        yield History(dataset=one.name, bucket=one.bucket, versions=versions)
+
+    def _drop(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:
+        one = self._dataset(call, request, request.dataset)
+        operation = Operation(id=new_ulid(), kind="drop table", detail=str(one.key), user=call.user)
+        self._lakehouse.tables.drop(one.name, one.bucket, operation)
+        yield Done()
+
+    def _pin(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:
+        self._lakehouse.queries.pin(self._dataset(call, request, request.dataset))
+        yield self._cache()
+
+    def _evict(self, call: CallContext, request: OptionalDatasetRequest) -> Iterator[Progress | ActionResponse]:
+        if request.dataset is None:
+            self._lakehouse.pinned.evict_all()
+        else:
+            self._lakehouse.pinned.evict(self._dataset(call, request, request.dataset))
+        yield self._cache()
+
+    def _stats(self, _call: CallContext, _request: EmptyRequest) -> Iterator[Progress | ActionResponse]:
+        yield self._cache()
+
+    def _cache(self) -> CacheResponse:
+        entries = [_pinned(one) for one in self._lakehouse.pinned.entries()]
+        limit = self._lakehouse.pinned.max_bytes
+        return CacheResponse(bytes=sum(one.bytes for one in entries), entries=entries, limit=limit)
+
+    def _buckets(self, _call: CallContext, _request: EmptyRequest) -> Iterator[Progress | ActionResponse]:
+        snapshot = self._lakehouse.catalog.snapshot()
+        homes = [key.bucket for key in snapshot.datasets]
+        yield BucketList(
+            buckets=[
+                BucketFacts(one.name, one.backend, self._lakehouse.buckets.get(one.name).url(""), homes.count(one.name))
+                for one in snapshot.buckets.values()
+            ]
+        )
+
+
+def _pinned(one: PinnedDataset) -> Pinned:
+    return Pinned(one.dataset.name, one.dataset.bucket, one.dataset.version, one.bytes, one.hits)

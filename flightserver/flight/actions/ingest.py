@@ -1,0 +1,115 @@
+"""Actions `ingest.*`: files on the server and uploads become datasets."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from flightserver.catalog.entities import PRIMARY
+from flightserver.catalog.log import Operation
+from flightserver.catalog.ulid import new_ulid
+from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.ingest.service import FileRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flightserver.flight.middleware import CallContext
+    from flightserver.ingest.service import Ingest
+    from flightserver.ingest.source import Progress as FileProgress
+    from flightserver.tables.writes import WriteResult
+
+_Mode = Literal["create", "append", "replace", "create_append", "upsert"]
+
+
+class IngestFileRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Body of `ingest.file`: `source` is an upload id or a path under an allowed root."""
+
+    source: str
+    dataset: str
+    mode: _Mode = "create"
+    format: str | None = None
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    primary_key: tuple[str, ...] = ()
+    evolve: bool = False
+
+
+class IngestFileResponse(ActionResponse, frozen=True, kw_only=True):
+    """Result of `ingest.file`; `unchanged` is true when identical bytes were there already."""
+
+    dataset: str
+    bucket: str
+    version: int
+    rows: int
+    bytes: int
+    files: int
+    unchanged: bool
+
+
+def ingest_actions(ingest: Ingest) -> list[Action]:
+    """The family."""
+
+    def ingest_file(call: CallContext, request: IngestFileRequest) -> Iterator[Progress | ActionResponse]:
+        kind = f"ingest {request.mode}"
+        job = FileRequest(
+            source=request.source,
+            dataset=request.dataset,
+            bucket=request.bucket or call.bucket or PRIMARY,
+            mode=request.mode,
+            operation=Operation(id=new_ulid(), kind=kind, detail=request.dataset, user=call.user),
+            file_format=request.format,
+            options=request.options,
+            primary_key=request.primary_key,
+            evolve=request.evolve,
+        )
+        yield from _with_progress(ingest, job)
+
+    return [
+        Action(
+            "ingest.file",
+            "Load a file (CSV, JSON, Parquet, Arrow; compressed or not) into a dataset.",
+            IngestFileRequest,
+            IngestFileResponse,
+            ingest_file,
+        )
+    ]
+
+
+def _with_progress(ingest: Ingest, job: FileRequest) -> Iterator[Progress | ActionResponse]:
+    """Runs the job on a thread of its own and yields its progress meanwhile.
+
+    A client that goes away stops reading but not the job: what it asked for is finished and committed, or fails.
+    """
+    reports: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
+    outcome: list[WriteResult | BaseException] = []
+
+    def report(progress: FileProgress) -> None:
+        reports.put(Progress(progress.stage, progress.done, progress.total))
+
+    def run() -> None:
+        try:
+            outcome.append(ingest.file(replace(job, progress=report)))
+        except BaseException as error:  # noqa: BLE001  # handed to the thread of the call, which raises it
+            outcome.append(error)
+        finally:
+            reports.put(None)
+
+    threading.Thread(target=run, name="ingest-file").start()
+    while (progress := reports.get()) is not None:
+        yield progress
+    result = outcome[0]
+    if isinstance(result, BaseException):
+        raise result
+    yield IngestFileResponse(
+        dataset=result.dataset,
+        bucket=result.bucket,
+        version=result.version,
+        rows=result.rows,
+        bytes=result.bytes,
+        files=result.files,
+        unchanged=result.unchanged,
+    )

@@ -1,0 +1,100 @@
+"""What an action is: a request type, a response type and a handler.
+
+Bodies and results are JSON objects. A request type is a msgspec struct that forbids unknown fields, so a wrong body is
+refused with the name of the field; its JSON schema and that of the response are the action's description
+in `list_actions`. A handler returns its response, or yields `Progress` first when it takes long.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from flightserver.errors import InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from flightserver.flight.middleware import CallContext
+
+
+class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all request types: every request may say its bucket, as the header does."""
+
+    bucket: str | None = None
+
+
+class ActionResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all response types."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a long action is: `done` of `total`, in bytes or rows as `stage` says; total 0 means unknown."""
+
+    stage: str
+    done: int
+    total: int
+
+
+Handler = Callable[["CallContext", Any], Iterator[Progress | ActionResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action.
+
+    Attributes:
+        name: `family.verb`, the type of the Flight action.
+        summary: One sentence for people.
+        handler: Yields any number of `Progress` and, last, the response.
+    """
+
+    name: str
+    summary: str
+    request: type[ActionRequest]
+    response: type[ActionResponse]
+    handler: Handler
+
+    def description(self) -> str:
+        """Summary and JSON schemas, as `list_actions` gives them."""
+        schemas = {"request": msgspec.json.schema(self.request), "response": msgspec.json.schema(self.response)}
+        return f"{self.summary} {json.dumps(schemas)}"
+
+    def run(self, call: CallContext, body: bytes) -> Iterator[bytes]:
+        """Decode the body, run the handler, encode what it yields.
+
+        Raises:
+            InvalidRequest: The body is not a JSON object of the request type; names the field.
+        """
+        try:
+            request = msgspec.json.decode(body or b"{}", type=self.request)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"the body of action {self.name} is not valid: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidRequest(f"the body of action {self.name} must be a JSON object: {error}") from None
+        for answer in self.handler(call, request):
+            kind = "progress" if isinstance(answer, Progress) else "result"
+            yield msgspec.json.encode({kind: answer})
+
+
+class Registry:
+    """All actions by type."""
+
+    def __init__(self, actions: list[Action]) -> None:
+        self._actions = {action.name: action for action in actions}
+
+    def get(self, action_type: str) -> Action:
+        """The action of that type.
+
+        Raises:
+            NotFound: There is none; lists those that exist.
+        """
+        action = self._actions.get(action_type)
+        if action is None:
+            raise NotFound(f"action {action_type!r} doesn't exist: there are {', '.join(sorted(self._actions))}")
+        return action
+
+    def __iter__(self) -> Iterator[Action]:
+        return iter(self._actions.values())

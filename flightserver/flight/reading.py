@@ -1,0 +1,143 @@
+"""GetFlightInfo, GetSchema, ListFlights and DoGet: which part answers which descriptor or ticket."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.flight as fl
+
+from flightserver.errors import InvalidRequest
+from flightserver.flight.plain import PlainQuery, plain_command, table_path
+from flightserver.flight.sql.decoding import decode_command
+from flightserver.flight.sql.statements import TICKET_SECONDS, Wanted
+from flightserver.flight.tickets import MetadataTicket, PageTicket, StatementTicket, TableTicket
+from flightserver.query.changes import quoted
+from flightserver.query.namespace import INPUT
+from flightserver.query.request import Request
+from flightserver.tables.schema import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pyarrow as pa
+
+    from flightserver.catalog.entities import Dataset
+    from flightserver.flight.middleware import CallContext
+    from flightserver.flight.paging import Paging
+    from flightserver.flight.sql.commands import Commands
+    from flightserver.flight.sql.statements import Statements
+    from flightserver.flight.tickets import Signer
+    from flightserver.query.service import Queries
+
+
+class Reading:
+    """Everything that a client can fetch."""
+
+    def __init__(
+        self, queries: Queries, statements: Statements, commands: Commands, paging: Paging, signer: Signer
+    ) -> None:
+        self._queries = queries
+        self._statements = statements
+        self._commands = commands
+        self._paging = paging
+        self._signer = signer
+
+    def flights(self, call: CallContext) -> Iterator[fl.FlightInfo]:
+        """Every dataset as a flight, by path."""
+        snapshot = self._queries.scope(Request(sql="", as_of=call.session.options.as_of)).snapshot
+        for dataset in snapshot.datasets.values():
+            descriptor = fl.FlightDescriptor.for_path(dataset.bucket, dataset.name)
+            yield self._table_info(call, descriptor, dataset, snapshot.version)
+
+    def info(self, call: CallContext, descriptor: Any) -> fl.FlightInfo:
+        """Answers GetFlightInfo.
+
+        Raises:
+            InvalidRequest: The descriptor is none of the known forms.
+            NotFound: It names something that doesn't exist.
+        """
+        if descriptor.descriptor_type == fl.DescriptorType.PATH:
+            version, dataset = self._dataset(call, descriptor.path)
+            return self._table_info(call, descriptor, dataset, version)
+        command = decode_command(_command(descriptor))
+        if command is not None:
+            return self._commands.info(call, descriptor, command)
+        return self._statements.info(call, descriptor, _plain_query(descriptor.command))
+
+    def schema(self, call: CallContext, descriptor: Any) -> pa.Schema:
+        """Answers GetSchema; nothing runs.
+
+        Raises:
+            InvalidRequest, NotFound: As `info`.
+        """
+        if descriptor.descriptor_type == fl.DescriptorType.PATH:
+            return decode(self._dataset(call, descriptor.path)[1].schema)
+        command = decode_command(_command(descriptor))
+        if command is not None:
+            return self._commands.schema(call, command)
+        return self._statements.plan(call, _plain_query(descriptor.command)).schema
+
+    def stream(self, call: CallContext, ticket: bytes, is_cancelled: Callable[[], bool]) -> fl.FlightDataStream:
+        """Answers DoGet.
+
+        Raises:
+            InvalidRequest: The ticket is none of ours.
+            Unauthenticated: Its signature is wrong.
+            NotFound: It has expired, or what it names is gone.
+        """
+        match self._signer.decode_ticket(ticket):
+            case StatementTicket() as statement:
+                return self._statements.read(statement, is_cancelled)
+            case PageTicket() as page:
+                return self._paging.read(page)
+            case TableTicket(bucket=bucket, dataset=dataset, version=version):
+                sql = f'SELECT * FROM "{quoted(bucket)}"."{quoted(dataset)}"'  # noqa: S608  # names are quoted
+                timeout = call.session.options.query_timeout
+                request = Request(
+                    sql=sql, as_of=version, timeout_seconds=timeout, user=call.user, is_cancelled=is_cancelled
+                )
+                return self._statements.stream(self._queries.plan(request))
+            case MetadataTicket(command=data):
+                command = decode_command(data)
+                if command is None:
+                    raise InvalidRequest("this ticket holds no Flight SQL command")
+                return self._commands.stream(call, command)
+
+    def exchange(
+        self,
+        call: CallContext,
+        descriptor: Any,
+        given: tuple[pa.Schema, list[pa.RecordBatch]],
+        is_cancelled: Callable[[], bool],
+    ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Runs the SQL of a descriptor against the rows that came with it, the table `input`."""
+        wanted = _plain_query(_command(descriptor))
+        request = self._statements.request(call, wanted, is_cancelled, {INPUT: given})
+        return self._statements.batches(request)
+
+    def _dataset(self, call: CallContext, path: list[bytes]) -> tuple[int, Dataset]:
+        table = table_path(path)
+        options = call.session.options
+        scope = self._queries.scope(Request(sql="", bucket=call.bucket, as_of=options.as_of))
+        return scope.snapshot.version, scope.dataset(table.name, table.schema)
+
+    def _table_info(self, call: CallContext, descriptor: Any, dataset: Dataset, version: int) -> fl.FlightInfo:
+        expires_at = int(time.time()) + TICKET_SECONDS
+        ticket = self._signer.sign(TableTicket(dataset.bucket, dataset.name, version, expires_at, call.user))
+        endpoint = fl.FlightEndpoint(fl.Ticket(ticket), [])
+        return fl.FlightInfo(decode(dataset.schema), descriptor, [endpoint], dataset.rows, dataset.bytes)
+
+
+def _command(descriptor: Any) -> bytes:
+    if descriptor.descriptor_type != fl.DescriptorType.CMD:
+        raise InvalidRequest("the descriptor has neither a command nor a path")
+    command: bytes = descriptor.command
+    return command
+
+
+def _plain_query(command: bytes) -> Wanted:
+    plain = plain_command(command)
+    if not isinstance(plain, PlainQuery):
+        raise InvalidRequest("this JSON command sends data: use it with DoPut")
+    return Wanted(sql=plain.sql, parameters=plain.bound(), page_rows=plain.page_rows, as_of=plain.as_of)

@@ -1,0 +1,113 @@
+"""What the metadata commands answer, from the newest snapshot.
+
+Every dataset is a table of the schema of its bucket, and of `public` where its bare name means it; the tables of
+`system` and `information_schema` are views.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from flightserver.errors import InvalidRequest
+from flightserver.flight.sql import messages as m
+from flightserver.flight.sql import metadata
+from flightserver.flight.sql.info import sql_info
+from flightserver.flight.sql.metadata import PrimaryKeyColumn, SchemaRow, TableRow, is_referred_to
+from flightserver.flight.sql.types import xdbc_type_info
+from flightserver.query.information_schema import placements
+from flightserver.query.namespace import CATALOG, Scope
+from flightserver.query.request import Request
+from flightserver.tables.schema import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flightserver.flight.middleware import CallContext
+    from flightserver.query.information_schema import InformationSchema
+    from flightserver.query.service import Queries
+
+TABLE = "TABLE"
+VIEW = "VIEW"
+
+
+class Answers:
+    """Answers metadata commands."""
+
+    def __init__(self, queries: Queries, information_schema: InformationSchema) -> None:
+        self._queries = queries
+        self._information_schema = information_schema
+
+    def schema(self, command: m.Command) -> pa.Schema:
+        """The schema of the answer; nothing is looked up.
+
+        Raises:
+            InvalidRequest: The command is none that has an answer.
+        """
+        match command:
+            case m.GetSqlInfo():
+                return sql_info([0]).schema
+            case m.GetXdbcTypeInfo():
+                return xdbc_type_info(0).schema
+            case m.GetTables(include_schema=True):
+                return metadata.TABLES_WITH_SCHEMA
+            case _:
+                fixed = {
+                    m.GetCatalogs: metadata.CATALOGS,
+                    m.GetDbSchemas: metadata.DB_SCHEMAS,
+                    m.GetTables: metadata.TABLES,
+                    m.GetTableTypes: metadata.TABLE_TYPES,
+                    m.GetPrimaryKeys: metadata.PRIMARY_KEYS,
+                    m.GetExportedKeys: metadata.FOREIGN_KEYS,
+                    m.GetImportedKeys: metadata.FOREIGN_KEYS,
+                    m.GetCrossReference: metadata.FOREIGN_KEYS,
+                }
+                if type(command) not in fixed:
+                    raise InvalidRequest(f"{type(command).__name__} has no answer to read")
+                return fixed[type(command)]
+
+    def table(self, command: m.Command, call: CallContext) -> pa.Table:
+        """The answer.
+
+        Raises:
+            InvalidRequest: The command is none that has an answer.
+        """
+        scope = self._queries.scope(Request(sql="", as_of=call.session.options.as_of))
+        match command:
+            case m.GetSqlInfo(info=ids):
+                answer = sql_info(ids)
+            case m.GetXdbcTypeInfo(data_type=number):
+                answer = xdbc_type_info(number)
+            case m.GetCatalogs():
+                answer = metadata.catalogs([CATALOG])
+            case m.GetDbSchemas():
+                rows = [SchemaRow(CATALOG, name) for name in scope.schemas()]
+                answer = metadata.db_schemas(metadata.matching_schemas(command, rows))
+            case m.GetTables():
+                found = metadata.matching_tables(command, self._tables(scope))
+                answer = metadata.tables(found, include_schema=command.include_schema)
+            case m.GetTableTypes():
+                answer = metadata.table_types([TABLE, VIEW])
+            case m.GetPrimaryKeys(table=reference):
+                answer = metadata.primary_keys(_primary_key(scope, reference))
+            case m.GetExportedKeys() | m.GetImportedKeys() | m.GetCrossReference():
+                answer = metadata.foreign_keys()
+            case _:
+                raise InvalidRequest(f"{type(command).__name__} has no answer to read")
+        return answer
+
+    def _tables(self, scope: Scope) -> Iterator[TableRow]:
+        for schema, name, dataset in placements(scope):
+            yield TableRow(CATALOG, schema, name, TABLE, partial(decode, dataset.schema))
+        for schema, tables in self._information_schema.fixed().items():
+            for name, columns in tables.items():
+                yield TableRow(CATALOG, schema, name, VIEW, partial(pa.schema, columns))
+
+
+def _primary_key(scope: Scope, reference: m.TableReference) -> Iterator[PrimaryKeyColumn]:
+    for schema, name, dataset in placements(scope):
+        if is_referred_to(reference, CATALOG, schema, name):
+            for sequence, column in enumerate(dataset.primary_key, start=1):
+                yield PrimaryKeyColumn(CATALOG, schema, name, column, f"{name}_pkey", sequence)

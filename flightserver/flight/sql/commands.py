@@ -1,0 +1,97 @@
+"""Flight SQL commands that read: what each answers to GetFlightInfo and GetSchema, and what its ticket streams."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.flight as fl
+
+from flightserver.errors import InvalidRequest
+from flightserver.flight.sql import messages as m
+from flightserver.flight.sql.statements import TICKET_SECONDS, Wanted
+from flightserver.flight.tickets import MetadataTicket
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from flightserver.flight.middleware import CallContext
+    from flightserver.flight.sql.answers import Answers
+    from flightserver.flight.sql.prepared import PreparedStatements
+    from flightserver.flight.sql.statements import Statements
+    from flightserver.flight.tickets import Signer
+
+
+class Commands:
+    """Describes and streams Flight SQL's reading commands."""
+
+    def __init__(self, statements: Statements, prepared: PreparedStatements, answers: Answers, signer: Signer) -> None:
+        self._statements = statements
+        self._prepared = prepared
+        self._answers = answers
+        self._signer = signer
+
+    def info(self, call: CallContext, descriptor: Any, command: m.Command) -> fl.FlightInfo:
+        """Answers GetFlightInfo.
+
+        Raises:
+            InvalidRequest: The command can't be read.
+        """
+        wanted = self._wanted(command)
+        if wanted is not None:
+            return self._statements.info(call, descriptor, wanted)
+        schema = self._answers.schema(command)
+        expires_at = int(time.time()) + TICKET_SECONDS
+        ticket = self._signer.sign(MetadataTicket(descriptor.command, expires_at, user=call.user))
+        return fl.FlightInfo(schema, descriptor, [fl.FlightEndpoint(fl.Ticket(ticket), [])], -1, -1)
+
+    def schema(self, call: CallContext, command: m.Command) -> pa.Schema:
+        """Answers GetSchema; nothing runs."""
+        wanted = self._wanted(command)
+        return self._answers.schema(command) if wanted is None else self._statements.plan(call, wanted).schema
+
+    def stream(self, call: CallContext, command: m.Command) -> fl.FlightDataStream:
+        """Streams the answer to a metadata command."""
+        table = self._answers.table(command, call)
+        return fl.RecordBatchStream(table)
+
+    def _wanted(self, command: m.Command) -> Wanted | None:
+        """The statement that a command runs; None for metadata.
+
+        Raises:
+            InvalidRequest: The command can't be read, or names a transaction.
+        """
+        match command:
+            case m.StatementQuery(query=sql, transaction_id=transaction):
+                no_transaction(transaction)
+                return Wanted(sql=sql)
+            case m.StatementUpdate(query=sql, transaction_id=transaction):
+                no_transaction(transaction)
+                return Wanted(sql=sql)
+            case (
+                m.PreparedStatementQuery(prepared_statement_handle=handle)
+                | m.PreparedStatementUpdate(prepared_statement_handle=handle)
+            ):
+                prepared = self._prepared.get(handle)
+                return Wanted(sql=prepared.sql, parameters=prepared.parameters)
+            case m.StatementSubstraitPlan():
+                raise InvalidRequest("Substrait plans are not available in this version: send SQL")
+            case m.StatementIngest() | m.TicketStatementQuery():
+                raise InvalidRequest(
+                    f"{type(command).__name__} can't be read: an ingestion is sent by DoPut, a ticket by DoGet"
+                )
+            case _:
+                return None
+
+
+def no_transaction(transaction_id: bytes | None) -> None:
+    """Refuse to run inside of a transaction that can't exist.
+
+    Raises:
+        InvalidRequest: A transaction was named.
+    """
+    if transaction_id:
+        raise InvalidRequest(
+            "transactions over several statements are not available in this version (GetSqlInfo says so): each "
+            "statement is atomic on its own"
+        )

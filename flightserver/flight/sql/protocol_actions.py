@@ -1,0 +1,108 @@
+"""The actions that Flight and Flight SQL define: prepared statements, sessions, cancel and renew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flightserver.errors import InvalidRequest, NotFound
+from flightserver.flight.middleware import call_context, forget_session, send_session
+from flightserver.flight.sql import messages as m
+from flightserver.flight.sql import results
+from flightserver.flight.sql.commands import no_transaction
+from flightserver.flight.sql.statements import Wanted
+from flightserver.flight.tickets import PageTicket, StatementTicket
+from flightserver.query.namespace import CATALOG, PUBLIC
+
+if TYPE_CHECKING:
+    from flightserver.flight.middleware import CallContext
+    from flightserver.flight.paging import Paging
+    from flightserver.flight.sql.prepared import PreparedStatements
+    from flightserver.flight.sql.sessions import Sessions
+    from flightserver.flight.sql.statements import Statements
+    from flightserver.flight.tickets import Signer
+
+
+class ProtocolActions:
+    """Runs the actions of the protocol. Each answers one message."""
+
+    def __init__(
+        self, statements: Statements, prepared: PreparedStatements, sessions: Sessions, paging: Paging, signer: Signer
+    ) -> None:
+        self._statements = statements
+        self._prepared = prepared
+        self._sessions = sessions
+        self._paging = paging
+        self._signer = signer
+
+    def run(self, context: Any, request: m.ActionRequest) -> bytes | None:
+        """Runs one action; None for those that answer nothing.
+
+        Raises:
+            InvalidRequest: It is not available in this version, or its statement is not valid.
+        """
+        call = call_context(context)
+        answer: bytes | None = None
+        match request:
+            case m.CreatePreparedStatement(query=sql, transaction_id=transaction):
+                no_transaction(transaction)
+                answer = self._prepare(call, sql)
+            case m.ClosePreparedStatement(prepared_statement_handle=handle):
+                self._prepared.close(handle)
+            case m.SetSessionOptions() | m.GetSessionOptions() | m.CloseSession():
+                answer = self._session(context, request)
+            case m.CancelFlightInfo(info=info):
+                answer = results.cancelled_flight_info(self._cancel(info))
+            case m.CancelQuery(info=info):
+                answer = results.cancelled_query(self._cancel(info))
+            case m.RenewFlightEndpoint(endpoint=endpoint):
+                answer = results.renewed_endpoint(self._renew(endpoint))
+            case m.CreatePreparedSubstraitPlan():
+                raise InvalidRequest("Substrait plans are not available in this version: send SQL")
+            case _:
+                no_transaction(b"any")
+        return answer
+
+    def _session(self, context: Any, request: m.SetSessionOptions | m.GetSessionOptions | m.CloseSession) -> bytes:
+        call = call_context(context)
+        match request:
+            case m.SetSessionOptions(options=options):
+                session, rejected = self._sessions.set_options(call.session_id, options)
+                send_session(context, session)
+                return results.rejected_session_options({name: one.error for name, one in rejected.items()})
+            case m.GetSessionOptions():
+                chosen = self._sessions.options(call.session_id).values()
+                return results.session_options({"catalog": CATALOG, "schema": PUBLIC, **chosen})
+            case m.CloseSession():
+                self._sessions.close(call.session_id)
+                forget_session(context)
+                return results.closed_session(results.CloseStatus.CLOSED)
+
+    def _prepare(self, call: CallContext, sql: str) -> bytes:
+        planned = self._statements.plan(call, Wanted(sql=sql))
+        handle = self._prepared.create(sql)
+        update = planned.statement.kind.is_update
+        return results.prepared_statement(
+            handle,
+            dataset_schema=b"" if update else planned.schema.serialize().to_pybytes(),
+            parameter_schema=self._statements.parameter_schema(planned).serialize().to_pybytes(),
+            is_update=update,
+        )
+
+    def _cancel(self, info: m.SentFlightInfo) -> results.CancelStatus:
+        """Frees the pages of a result, or stops the statement that runs under a ticket."""
+        status = results.CancelStatus.NOT_CANCELLABLE
+        for endpoint in info.endpoints:
+            match self._signer.decode_ticket(endpoint.ticket):
+                case PageTicket() as page:
+                    self._paging.close(page)
+                    return results.CancelStatus.CANCELLED
+                case StatementTicket(execution=execution):
+                    if self._statements.cancel(execution):
+                        status = results.CancelStatus.CANCELLING
+        return status
+
+    def _renew(self, endpoint: m.Endpoint) -> m.Endpoint:
+        ticket = self._signer.decode_ticket(endpoint.ticket)
+        if not isinstance(ticket, PageTicket):
+            raise NotFound("only the endpoints of paged results expire before their tickets do; this one is no page")
+        return m.Endpoint(endpoint.ticket, endpoint.locations, self._paging.renew(ticket), endpoint.app_metadata)

@@ -1,0 +1,201 @@
+"""Statements over the wire: FlightInfo, tickets, streams, counts.
+
+GetFlightInfo plans and hands out a ticket that says everything needed to run the statement again on any server of
+the catalog: text, bound values, the version of the catalog that it saw, and an operation id. The plan itself is
+kept for a while, so that the DoGet that usually follows needn't plan again. A statement that changes data runs at the
+first DoGet of its ticket and answers the same count to every other.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.flight as fl
+
+from flightserver.catalog.ulid import new_ulid
+from flightserver.flight.paging import MAX_PAGES
+from flightserver.flight.status import translated_batches
+from flightserver.flight.tickets import StatementTicket
+from flightserver.query.namespace import PUBLIC
+from flightserver.query.request import Planned, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
+
+    from flightserver.flight.middleware import CallContext
+    from flightserver.flight.paging import Paging
+    from flightserver.flight.tickets import Signer
+    from flightserver.query.service import Queries
+
+TICKET_SECONDS = 24 * 60 * 60
+"""As long as the catalog remembers operation ids: a ticket never outlives the memory that its statement has run."""
+
+_KEPT_PLANS = 256
+_KEPT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A statement that a client asks for, before the call's session and headers are added."""
+
+    sql: str
+    parameters: pa.RecordBatch | None = None
+    page_rows: int | None = None
+    as_of: int | datetime | None = None
+
+
+class Statements:
+    """Plans, describes and runs statements for the wire."""
+
+    def __init__(self, queries: Queries, signer: Signer, paging: Paging) -> None:
+        self._queries = queries
+        self._signer = signer
+        self._paging = paging
+        self._plans = _Plans()
+
+    def plan(self, call: CallContext, wanted: Wanted, *, bucket: str | None = None) -> Planned:
+        """Plan a statement with the options of the call; `bucket` wins over those."""
+        request = self.request(call, wanted)
+        return self._queries.plan(request if bucket is None else replace(request, bucket=bucket))
+
+    def parameter_schema(self, planned: Planned) -> pa.Schema:
+        """One nullable field per placeholder, whose type is open until a value is bound."""
+        return pa.schema([(name, pa.null()) for name in planned.statement.placeholders])
+
+    def cancel(self, operation: str) -> bool:
+        """Stop the statement that runs under a ticket's operation; False when none does."""
+        return self._queries.cancel(operation)
+
+    def request(
+        self,
+        call: CallContext,
+        wanted: Wanted,
+        is_cancelled: Callable[[], bool] | None = None,
+        given: Mapping[str, tuple[pa.Schema, list[pa.RecordBatch]]] | None = None,
+    ) -> Request:
+        """The statement with the options of the call's session and headers, and tables that came with it."""
+        options = call.session.options
+        return Request(
+            sql=wanted.sql,
+            parameters=wanted.parameters,
+            bucket=call.bucket,
+            schema=options.schema or PUBLIC,
+            as_of=wanted.as_of if wanted.as_of is not None else options.as_of,
+            timeout_seconds=options.query_timeout,
+            user=call.user,
+            operation=new_ulid(),
+            given=given or {},
+            is_cancelled=is_cancelled,
+        )
+
+    def info(self, call: CallContext, descriptor: Any, wanted: Wanted) -> fl.FlightInfo:
+        """What a statement will answer and the tickets that fetch it.
+
+        A paged query is run now, into the result store; everything else runs when its ticket is fetched.
+        """
+        request = self.request(call, wanted)
+        planned = self._queries.plan(request)
+        page_rows = wanted.page_rows or call.session.options.page_rows
+        if page_rows is not None and planned.frame is not None:
+            return self._paging.info(self._queries.store(planned, page_rows, max_pages=MAX_PAGES), descriptor)
+        return self.planned_info(planned, descriptor)
+
+    def planned_info(self, planned: Planned, descriptor: Any) -> fl.FlightInfo:
+        """FlightInfo of a statement that runs when its ticket is fetched."""
+        ticket = self._signer.sign(_ticket(planned, int(time.time()) + TICKET_SECONDS))
+        self._plans.keep(planned)
+        endpoint = fl.FlightEndpoint(fl.Ticket(ticket), [])
+        return fl.FlightInfo(planned.schema, descriptor, [endpoint], -1, -1)
+
+    def read(self, ticket: StatementTicket, is_cancelled: Callable[[], bool]) -> fl.FlightDataStream:
+        """Run the statement of a ticket.
+
+        Raises:
+            NotFound: A version of the catalog that the ticket needs is gone.
+        """
+        planned = self._plans.take(ticket.execution)
+        request = _request(ticket) if planned is None else planned.request
+        request = replace(request, is_cancelled=is_cancelled)
+        planned = self._queries.plan(request) if planned is None else replace(planned, request=request)
+        return self.stream(planned)
+
+    def stream(self, planned: Planned) -> fl.FlightDataStream:
+        """The rows of a planned statement as they are made."""
+        return fl.GeneratorStream(planned.schema, translated_batches(self._queries.stream(planned), "DoGet"))
+
+    def update(self, request: Request) -> int:
+        """Run a statement that changes data, and return its count."""
+        return self._queries.update(self._queries.plan(request))
+
+    def batches(self, request: Request) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Run any statement; schema and rows."""
+        planned = self._queries.plan(request)
+        return planned.schema, self._queries.stream(planned)
+
+
+def _ticket(planned: Planned, expires_at: int) -> StatementTicket:
+    request = planned.request
+    return StatementTicket(
+        execution=request.operation,
+        sql=request.sql,
+        expires_at=expires_at,
+        parameters=None if request.parameters is None else _encoded(request.parameters),
+        as_of=None if planned.frame is None else planned.scope.snapshot.version,
+        bucket=request.bucket,
+        schema=request.schema,
+        query_timeout=request.timeout_seconds,
+        user=request.user,
+    )
+
+
+def _request(ticket: StatementTicket) -> Request:
+    return Request(
+        sql=ticket.sql,
+        parameters=None if ticket.parameters is None else _decoded(ticket.parameters),
+        bucket=ticket.bucket,
+        schema=ticket.schema or PUBLIC,
+        as_of=ticket.as_of,
+        timeout_seconds=ticket.query_timeout,
+        user=ticket.user,
+        operation=ticket.execution,
+    )
+
+
+def _encoded(rows: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_batch(rows)
+    encoded: bytes = sink.getvalue().to_pybytes()
+    return encoded
+
+
+def _decoded(data: bytes) -> pa.RecordBatch:
+    """Rows from a ticket: they were validated before the ticket was signed."""
+    return pa.ipc.open_stream(data).read_next_batch()
+
+
+class _Plans:
+    """Plans between GetFlightInfo and DoGet, by operation id. `lock` guards the map."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, tuple[float, Planned]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def keep(self, planned: Planned) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._kept[planned.request.operation] = (now, planned)
+            while len(self._kept) > _KEPT_PLANS or next(iter(self._kept.values()))[0] < now - _KEPT_SECONDS:
+                self._kept.popitem(last=False)
+
+    def take(self, operation: str) -> Planned | None:
+        """The plan, once: a DataFrame runs in one stream at a time."""
+        with self._lock:
+            found = self._kept.pop(operation, None)
+        return None if found is None else found[1]

@@ -1,0 +1,174 @@
+"""DoPut: statements that change data, bound values, uploads and rows to ingest."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.flight as fl
+
+from flightserver.catalog.entities import PRIMARY
+from flightserver.catalog.log import Operation
+from flightserver.catalog.ulid import new_ulid
+from flightserver.errors import InvalidRequest
+from flightserver.flight.plain import PlainIngest, PlainUpload, plain_command, table_path
+from flightserver.flight.sql import messages as m
+from flightserver.flight.sql import results
+from flightserver.flight.sql.commands import no_transaction
+from flightserver.flight.sql.decoding import decode_command
+from flightserver.flight.sql.statements import Wanted
+from flightserver.flight.streams import SentRows, held_batches, one_batch, sent_batches, sent_schema
+from flightserver.ingest.service import StreamRequest
+from flightserver.query.namespace import CATALOG, PUBLIC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flightserver.flight.middleware import CallContext
+    from flightserver.flight.sql.prepared import PreparedStatements
+    from flightserver.flight.sql.statements import Statements
+    from flightserver.ingest.service import Ingest
+    from flightserver.ingest.uploads import Uploads
+
+MAX_BOUND_BYTES = 512 * 1024 * 1024
+"""Bound rows of one DoPut are held in memory; larger inputs are ingestions."""
+
+_MODES = {
+    (m.IfNotExists.CREATE, m.IfExists.FAIL): "create",
+    (m.IfNotExists.FAIL, m.IfExists.APPEND): "append",
+    (m.IfNotExists.CREATE, m.IfExists.REPLACE): "replace",
+    (m.IfNotExists.CREATE, m.IfExists.APPEND): "create_append",
+}
+"""What CommandStatementIngest's two options mean together."""
+
+
+class Writing:
+    """Everything that a client can send."""
+
+    def __init__(self, statements: Statements, prepared: PreparedStatements, ingest: Ingest, uploads: Uploads) -> None:
+        self._statements = statements
+        self._prepared = prepared
+        self._ingest = ingest
+        self._uploads = uploads
+
+    def put(
+        self, call: CallContext, descriptor: Any, reader: Any, writer: Any, is_cancelled: Callable[[], bool]
+    ) -> None:
+        """Answers DoPut.
+
+        Raises:
+            InvalidRequest: The descriptor is none of the known forms, or the stream is not valid Arrow.
+        """
+        if descriptor.descriptor_type == fl.DescriptorType.PATH:
+            table = table_path(descriptor.path)
+            self._ingest_rows(call, PlainIngest(ingest=table.name, bucket=_bucket(table.schema)), reader, writer)
+            return
+        command = decode_command(descriptor.command)
+        if command is None:
+            self._put_plain(call, descriptor.command, reader, writer)
+        else:
+            self._put_command(call, command, reader, writer, is_cancelled)
+
+    def _put_plain(self, call: CallContext, command: bytes, reader: Any, writer: Any) -> None:
+        match plain_command(command):
+            case PlainUpload() as upload:
+                self._upload(upload, reader, writer)
+            case PlainIngest() as ingest:
+                self._ingest_rows(call, ingest, reader, writer)
+            case _:
+                raise InvalidRequest(
+                    'DoPut takes a path, {"ingest": dataset}, {"upload": file name} or a Flight SQL command; '
+                    "SQL against the rows that you send is DoExchange"
+                )
+
+    def _put_command(
+        self, call: CallContext, command: m.Command, reader: Any, writer: Any, is_cancelled: Callable[[], bool]
+    ) -> None:
+        match command:
+            case m.StatementUpdate(query=sql, transaction_id=transaction):
+                no_transaction(transaction)
+                count = self._statements.update(self._statements.request(call, Wanted(sql=sql), is_cancelled))
+                writer.write(results.updated_rows(count))
+            case m.PreparedStatementUpdate(prepared_statement_handle=handle):
+                prepared = self._prepared.get(handle)
+                sent = _bound(reader)
+                parameters = sent if sent is not None else prepared.parameters
+                wanted = Wanted(sql=prepared.sql, parameters=parameters)
+                count = self._statements.update(self._statements.request(call, wanted, is_cancelled))
+                writer.write(results.updated_rows(count))
+            case m.PreparedStatementQuery(prepared_statement_handle=handle):
+                sent = _bound(reader)
+                if sent is not None:
+                    self._prepared.bind(handle, sent)
+                writer.write(results.bound_statement(handle))
+            case m.StatementIngest():
+                self._ingest_command(call, command, reader, writer)
+            case _:
+                raise InvalidRequest(f"{type(command).__name__} can't be sent by DoPut: it reads, use GetFlightInfo")
+
+    def _ingest_command(self, call: CallContext, command: m.StatementIngest, reader: Any, writer: Any) -> None:
+        no_transaction(command.transaction_id)
+        if command.temporary:
+            raise InvalidRequest("temporary tables are not available in this version")
+        if command.catalog not in {None, "", CATALOG}:
+            raise InvalidRequest(f"catalog {command.catalog!r} doesn't exist: there is one, {CATALOG!r}")
+        mode = _MODES.get((command.if_not_exists, command.if_exists))
+        if mode is None:
+            raise InvalidRequest(
+                f"if_not_exists={command.if_not_exists.name} with if_exists={command.if_exists.name} is not a mode: "
+                "expected create, append, replace or create_append"
+            )
+        ingest = PlainIngest(ingest=command.table, mode=mode, bucket=_bucket(command.db_schema))
+        result = self._ingest.stream(_stream_request(call, ingest), SentRows(reader))
+        writer.write(results.updated_rows(result.rows))
+
+    def _ingest_rows(self, call: CallContext, ingest: PlainIngest, reader: Any, writer: Any) -> None:
+        result = self._ingest.stream(_stream_request(call, ingest), SentRows(reader))
+        writer.write(msgspec.json.encode(asdict(result)))
+
+    def _upload(self, asked: PlainUpload, reader: Any, writer: Any) -> None:
+        schema = sent_schema(reader)
+        if len(schema) != 1 or not _is_binary(schema.field(0).type):
+            raise InvalidRequest(f"an upload is a stream of one binary column; this one has {schema.names}")
+        received = 0
+        with self._uploads.start(asked.upload, asked.bytes) as upload:
+            for batch in sent_batches(reader):
+                for chunk in batch.column(0):
+                    data = chunk.as_buffer()
+                    if data is None:
+                        raise InvalidRequest("an upload is a stream of bytes; this one has a null")
+                    upload.write(data)
+                    received += len(data)
+                writer.write(msgspec.json.encode({"received": received}))
+            info = upload.finish()
+        writer.write(msgspec.json.encode({"upload": info.id, "bytes": info.bytes, "sha256": info.sha256}))
+
+
+def _stream_request(call: CallContext, ingest: PlainIngest) -> StreamRequest:
+    return StreamRequest(
+        dataset=ingest.ingest,
+        bucket=ingest.bucket or call.bucket or PRIMARY,
+        mode=ingest.mode,
+        operation=Operation(id=new_ulid(), kind=f"ingest {ingest.mode}", detail=ingest.ingest, user=call.user),
+        primary_key=ingest.primary_key,
+        evolve=ingest.evolve,
+    )
+
+
+def _bucket(schema: str | None) -> str | None:
+    return None if schema in {None, "", PUBLIC} else schema
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _bound(reader: Any) -> pa.RecordBatch | None:
+    """The rows that came with the call; None when none came or they have no columns."""
+    schema = sent_schema(reader)
+    if not schema.names:
+        return None
+    batches = held_batches(reader, MAX_BOUND_BYTES)
+    return one_batch(schema, batches) if batches else None

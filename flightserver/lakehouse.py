@@ -1,0 +1,168 @@
+"""The composition root: everything of one server process, opened from settings and usable without any server.
+
+    with Lakehouse.open(Settings()) as lakehouse:
+        planned = lakehouse.queries.plan(Request(sql="SELECT 1"))
+        rows = list(lakehouse.queries.stream(planned))
+
+The data directory holds the root of the bucket `primary` (the truth), `server/` (this process's own: ticket
+key, paged results, spill files; safe to lose but for the key) and `inbox/`, from which ingest may read.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from flightserver.catalog.catalog import Catalog
+from flightserver.catalog.entities import PRIMARY
+from flightserver.errors import BackendUnavailable, InvalidRequest
+from flightserver.ingest.roots import Roots
+from flightserver.ingest.service import Ingest
+from flightserver.ingest.source import Limits
+from flightserver.ingest.uploads import Uploads
+from flightserver.query.admission import Admission
+from flightserver.query.changes import Changes
+from flightserver.query.engine import Engine
+from flightserver.query.gate import Gate
+from flightserver.query.information_schema import InformationSchema
+from flightserver.query.namespace import INFORMATION_SCHEMA, SYSTEM
+from flightserver.query.pinned import PinnedDatasets
+from flightserver.query.results import ResultStore
+from flightserver.query.running import RunningQueries
+from flightserver.query.service import Queries
+from flightserver.query.system import SYSTEM_SCHEMAS, system_tables
+from flightserver.query.watchdog import Watchdog
+from flightserver.storage.buckets import Buckets, OpenBucket, url_scheme
+from flightserver.storage.local import LocalObjects
+from flightserver.tables.segments import Layout
+from flightserver.tables.writes import Tables
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from flightserver.settings import ResultSettings, Settings
+
+_MAX_PROCESSES = 64
+"""Server processes on one data directory; beyond it something is started in a loop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lakehouse:
+    """The parts that the wire and the commands call. Made by `open`; `close` stops its threads."""
+
+    settings: Settings
+    server_name: str
+    buckets: Buckets
+    catalog: Catalog
+    tables: Tables
+    ingest: Ingest
+    uploads: Uploads
+    engine: Engine
+    gate: Gate
+    watchdog: Watchdog
+    queries: Queries
+    results: ResultStore
+    pinned: PinnedDatasets
+    information_schema: InformationSchema
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Open or create the lakehouse in `settings.server.data`.
+
+        Raises:
+            BackendUnavailable: The directory can't be made, or the catalog can't be read.
+        """
+        data = settings.server.data
+        root, own = data / PRIMARY, data / "server"
+        _make_directories(root, own / "spill", data / "inbox")
+        server_name = f"{socket.gethostname()}:{os.getpid()}"
+        buckets = Buckets()
+        buckets.add(OpenBucket(PRIMARY, LocalObjects(root), url_scheme(PRIMARY), root))
+        every = settings.catalog.checkpoint_every
+        catalog = Catalog.open(buckets.get(PRIMARY).objects, checkpoint_every=every, server=server_name)
+        tables = Tables(catalog, buckets, Layout(**msgspec.structs.asdict(settings.layout)))
+        uploads = Uploads(root / "_staging", settings.ingest.upload_bytes)
+        roots = Roots((data / "inbox", *settings.ingest.roots))
+        limits = Limits(decompressed_bytes=settings.ingest.decompressed_bytes)
+        ingest = Ingest(tables, catalog, uploads, roots, limits)
+        query = settings.query
+        results = _result_store(own, settings.results)
+        pinned = PinnedDatasets(settings.cache.max_bytes, query.partitions)
+        running, watchdog = RunningQueries(), Watchdog()
+        admission = Admission(query.max_running, query.max_waiting, query.wait_seconds)
+        gate = Gate(admission, running, watchdog, query.timeout_seconds)
+        information_schema = InformationSchema(SYSTEM_SCHEMAS)
+        fixed = {
+            SYSTEM: system_tables(catalog, buckets, running, results, pinned, settings.rows()),
+            INFORMATION_SCHEMA: information_schema.tables(),
+        }
+        engine = Engine(query, own / "spill", buckets, pinned.partitions, fixed)
+        queries = Queries(
+            engine=engine,
+            catalog=catalog,
+            changes=Changes(engine, tables),
+            gate=gate,
+            results=results,
+            pinned=pinned,
+            statement_bytes=query.statement_bytes,
+        )
+        return cls(
+            settings=settings,
+            server_name=server_name,
+            buckets=buckets,
+            catalog=catalog,
+            tables=tables,
+            ingest=ingest,
+            uploads=uploads,
+            engine=engine,
+            gate=gate,
+            watchdog=watchdog,
+            queries=queries,
+            results=results,
+            pinned=pinned,
+            information_schema=information_schema,
+        )
+
+    def close(self) -> None:
+        """Stop the threads and release the directories; what was acknowledged is on disk already."""
+        self.engine.close()
+        self.watchdog.stop()
+        self.results.stop()
+        self.catalog.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _result_store(own: Path, settings: ResultSettings) -> ResultStore:
+    """A store in the first directory that no other server process on this data directory uses."""
+    for number in range(_MAX_PROCESSES):
+        try:
+            return ResultStore(
+                own / f"results-{number}",
+                max_results=settings.max_results,
+                max_bytes=settings.max_bytes,
+                ttl=timedelta(seconds=settings.ttl_seconds),
+            )
+        except InvalidRequest:
+            continue
+    raise BackendUnavailable(f"{_MAX_PROCESSES} servers use this data directory already")
+
+
+def _make_directories(*paths: Path) -> None:
+    for path in paths:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BackendUnavailable(f"the data directory can't be made: {error.strerror}") from error

@@ -1,0 +1,27 @@
+"""Connections of real drivers to a real server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import adbc_driver_flightsql.dbapi as flightsql
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import RunningServer
+
+
+@pytest.fixture
+def connection(server: RunningServer) -> Iterator[Any]:
+    """An ADBC connection to an empty lakehouse; the server has no transactions, hence autocommit."""
+    with flightsql.connect(server.uri, autocommit=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def cursor(connection: Any) -> Iterator[Any]:
+    """A cursor of that connection."""
+    with connection.cursor() as opened:
+        yield opened
