@@ -41,6 +41,7 @@ from flightserver.storage.buckets import Buckets, OpenBucket, url_scheme
 from flightserver.storage.local import LocalObjects
 from flightserver.tables.segments import Layout
 from flightserver.tables.writes import Tables
+from flightserver.telemetry import Metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +71,7 @@ class Lakehouse:
     results: ResultStore
     pinned: PinnedDatasets
     information_schema: InformationSchema
+    metrics: Metrics
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -96,7 +98,8 @@ class Lakehouse:
         pinned = PinnedDatasets(settings.cache.max_bytes, query.partitions)
         running, watchdog = RunningQueries(), Watchdog()
         admission = Admission(query.max_running, query.max_waiting, query.wait_seconds)
-        gate = Gate(admission, running, watchdog, query.timeout_seconds)
+        metrics = Metrics()
+        gate = Gate(admission, running, watchdog, metrics, query.timeout_seconds)
         information_schema = InformationSchema(SYSTEM_SCHEMAS)
         fixed = {
             SYSTEM: system_tables(catalog, buckets, running, results, pinned, settings.rows()),
@@ -127,6 +130,7 @@ class Lakehouse:
             results=results,
             pinned=pinned,
             information_schema=information_schema,
+            metrics=_observe(metrics, admission, catalog, results),
         )
 
     def close(self) -> None:
@@ -143,6 +147,16 @@ class Lakehouse:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _observe(metrics: Metrics, admission: Admission, catalog: Catalog, results: ResultStore) -> Metrics:
+    metrics.running.set_function(lambda: admission.counts().running)
+    metrics.waiting.set_function(lambda: admission.counts().waiting)
+    metrics.refused.set_function(lambda: admission.counts().refused)
+    metrics.catalog_version.set_function(lambda: catalog.snapshot().version)
+    metrics.results.set_function(lambda: results.count)
+    metrics.result_bytes.set_function(lambda: results.bytes)
+    return metrics
 
 
 def _result_store(own: Path, settings: ResultSettings) -> ResultStore:

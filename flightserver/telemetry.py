@@ -112,8 +112,6 @@ class Metrics:
         waiting: Statements that wait for one.
         refused: Statements refused because too much was running.
         catalog_version: Number of the newest commit that this server has read.
-        commits: Commits made by this server.
-        commit_conflicts: Commits refused because another transaction was first.
         ingested_rows: Rows written to datasets.
         ingested_bytes: Bytes of Parquet files written.
         results: Results in the store of paged results.
@@ -141,8 +139,6 @@ class Metrics:
         self.waiting = self._gauge("statements_waiting", "Statements that wait for a slot.")
         self.refused = self._gauge("statements_refused", "Statements refused since the start: too much was running.")
         self.catalog_version = self._gauge("catalog_version", "Number of the newest commit read.")
-        self.commits = self._counter("commits", "Commits made.")
-        self.commit_conflicts = self._counter("commit_conflicts", "Commits refused because another one was first.")
         self.ingested_rows = self._counter("ingested_rows", "Rows written to datasets.")
         self.ingested_bytes = self._counter("ingested_bytes", "Bytes of Parquet files written.")
         self.results = self._gauge("results", "Results in the store of paged results.")

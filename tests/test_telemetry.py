@@ -135,14 +135,14 @@ def test_metrics_are_read_as_prometheus_reads_them() -> None:
     metrics.calls.labels(method="DoGet", code="FS-1004").inc(2)
     metrics.call_seconds.labels(method="DoGet").observe(0.02)
     metrics.streamed_rows.inc(1000)
-    metrics.commits.inc()
+    metrics.streamed_rows.inc()
     found = samples(metrics)
     assert found["flightserver_calls_total code=OK method=DoGet"] == 1
     assert found["flightserver_calls_total code=FS-1004 method=DoGet"] == 2
     assert found["flightserver_call_seconds_bucket le=0.01 method=DoGet"] == 0
     assert found["flightserver_call_seconds_bucket le=0.025 method=DoGet"] == 1
     assert found["flightserver_streamed_rows_total"] == 1000
-    assert found["flightserver_commits_total"] == 1
+    assert found["flightserver_streamed_rows_total"] == 1
     assert found["process_resident_memory_bytes"] > 0
 
 
@@ -158,6 +158,6 @@ def test_gauges_are_read_from_their_component_when_metrics_are_asked_for() -> No
 
 def test_two_servers_in_one_process_count_apart() -> None:
     first, second = Metrics(), Metrics()
-    first.commits.inc(5)
-    assert samples(first)["flightserver_commits_total"] == 5
-    assert samples(second)["flightserver_commits_total"] == 0
+    first.streamed_rows.inc(5)
+    assert samples(first)["flightserver_streamed_rows_total"] == 5
+    assert samples(second)["flightserver_streamed_rows_total"] == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.flight as fl
@@ -30,7 +32,12 @@ from flightserver.flight.writing import Writing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flightserver.flight.middleware import CallContext
     from flightserver.lakehouse import Lakehouse
+
+
+_CODE = re.compile(r"\[(FS-\d{4})\]")
+"""The stable code in the message of an error that pyarrow has sent."""
 
 
 class FlightServer(fl.FlightServerBase):
@@ -45,6 +52,7 @@ class FlightServer(fl.FlightServerBase):
     def __init__(self, lakehouse: Lakehouse, host: str, port: int) -> None:
         settings = lakehouse.settings
         self._limits = settings.server
+        self._metrics = lakehouse.metrics
         self._input_bytes = settings.query.memory_bytes // 4
         self._stopping = threading.Event()
         sessions = Sessions(idle_seconds=settings.server.session_idle_seconds)
@@ -54,11 +62,11 @@ class FlightServer(fl.FlightServerBase):
         prepared = PreparedStatements()
         commands = Commands(statements, prepared, Answers(lakehouse.queries, lakehouse.information_schema), signer)
         self._reading = Reading(lakehouse.queries, statements, commands, paging, signer)
-        self._writing = Writing(statements, prepared, lakehouse.ingest, lakehouse.uploads)
+        self._writing = Writing(statements, prepared, lakehouse.ingest, lakehouse.uploads, lakehouse.metrics)
         self._protocol = ProtocolActions(statements, prepared, sessions, paging, signer)
         self._registry = Registry(
             [
-                *ingest_actions(lakehouse.ingest),
+                *ingest_actions(lakehouse.ingest, lakehouse.metrics),
                 *result_actions(lakehouse.queries, statements, lakehouse.results, settings.results.page_rows),
                 *DatasetActions(lakehouse).actions(),
             ]
@@ -67,7 +75,7 @@ class FlightServer(fl.FlightServerBase):
             super().__init__(
                 f"grpc://{host}:{port}",
                 auth_handler=OpenHandshake(),
-                middleware={MIDDLEWARE: CallMiddlewareFactory(sessions)},
+                middleware={MIDDLEWARE: CallMiddlewareFactory(sessions, self._completed)},
             )
         except OSError as error:
             raise BackendUnavailable(f"can't listen on {host} port {port}: it is in use or not ours") from error
@@ -80,6 +88,13 @@ class FlightServer(fl.FlightServerBase):
         stopper.start()
         stopper.join(grace_seconds)
         return not stopper.is_alive()
+
+    def _completed(self, call: CallContext, error: BaseException | None) -> None:
+        """Counts a finished call; pyarrow runs it outside of every handler."""
+        found = _CODE.search(str(error))
+        code = "OK" if error is None else found[1] if found else "other"
+        self._metrics.calls.labels(call.rpc, code).inc()
+        self._metrics.call_seconds.labels(call.rpc).observe(time.monotonic() - call.started)
 
     @translated("ListFlights")
     def list_flights(self, context: Any, criteria: bytes) -> Iterator[fl.FlightInfo]:  # noqa: ARG002  # pyarrow's signature

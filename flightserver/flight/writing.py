@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from flightserver.flight.sql.statements import Statements
     from flightserver.ingest.service import Ingest
     from flightserver.ingest.uploads import Uploads
+    from flightserver.tables.requests import WriteResult
+    from flightserver.telemetry import Metrics
 
 MAX_BOUND_BYTES = 512 * 1024 * 1024
 """Bound rows of one DoPut are held in memory; larger inputs are ingestions."""
@@ -47,11 +49,19 @@ _MODES = {
 class Writing:
     """Everything that a client can send."""
 
-    def __init__(self, statements: Statements, prepared: PreparedStatements, ingest: Ingest, uploads: Uploads) -> None:
+    def __init__(
+        self,
+        statements: Statements,
+        prepared: PreparedStatements,
+        ingest: Ingest,
+        uploads: Uploads,
+        metrics: Metrics,
+    ) -> None:
         self._statements = statements
         self._prepared = prepared
         self._ingest = ingest
         self._uploads = uploads
+        self._metrics = metrics
 
     def put(
         self, call: CallContext, descriptor: Any, reader: Any, writer: Any, is_cancelled: Callable[[], bool]
@@ -121,12 +131,18 @@ class Writing:
                 "expected create, append, replace or create_append"
             )
         ingest = PlainIngest(ingest=command.table, mode=mode, bucket=_bucket(command.db_schema))
-        result = self._ingest.stream(_stream_request(call, ingest), SentRows(reader))
+        result = self._load(call, ingest, reader)
         writer.write(results.updated_rows(result.rows))
 
     def _ingest_rows(self, call: CallContext, ingest: PlainIngest, reader: Any, writer: Any) -> None:
-        result = self._ingest.stream(_stream_request(call, ingest), SentRows(reader))
+        result = self._load(call, ingest, reader)
         writer.write(msgspec.json.encode(asdict(result)))
+
+    def _load(self, call: CallContext, ingest: PlainIngest, reader: Any) -> WriteResult:
+        result = self._ingest.stream(_stream_request(call, ingest), SentRows(reader))
+        self._metrics.ingested_rows.inc(result.rows)
+        self._metrics.ingested_bytes.inc(result.bytes)
+        return result
 
     def _upload(self, asked: PlainUpload, reader: Any, writer: Any) -> None:
         schema = sent_schema(reader)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import stat
 import zipfile
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
@@ -40,18 +41,23 @@ def compression(head: bytes) -> str | None:
 
 
 class _CountedFile(io.RawIOBase):
-    """The file itself; counts what was read from it."""
+    """The file itself, as long as it was at first; counts what was read from it.
 
-    def __init__(self, raw: BinaryIO) -> None:
+    A file that grows as fast as it is read would never end.
+    """
+
+    def __init__(self, raw: BinaryIO, size: int) -> None:
         super().__init__()
         self._raw = raw
+        self._size = size
         self.count = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        got: int = self._raw.readinto(buffer)  # type: ignore[attr-defined]  # an unbuffered file has it
+        left = max(0, self._size - self._raw.tell())
+        got: int = self._raw.readinto(memoryview(buffer)[:left])  # type: ignore[attr-defined]  # an unbuffered file has it
         self.count += got
         return got
 
@@ -87,13 +93,14 @@ class SourceBytes(io.RawIOBase):
         self._total = file.size()
         self._delivered = 0
         self.member_name = ""
-        with reading(file):
-            self._counted = _CountedFile(file.path.open("rb", buffering=0))
+        with reading(file), ExitStack() as opened:
+            self._counted = opened.enter_context(_CountedFile(file.path.open("rb", buffering=0), self._total))
             head = self._counted.read(4) or b""
             self._counted.seek(0)
             self._counted.count = 0
             self.compression = compression(head)
             self._unpacked = self._unpack()
+            opened.pop_all()
 
     def _unpack(self) -> Any:
         if self.compression is None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from flightserver.ingest.options import JsonOptions
     from flightserver.ingest.source import File
 
-_CHANGED = re.compile(r"Column\(/(.*)\) changed from (\w+) to (\w+) in row (\d+)")
+_CHANGED = re.compile(r"Column\(/?(.*)\) changed from (\w+) to (\w+) in row (\d+)")
 _TWICE = re.compile(r"Column\(/(.*)\) was specified twice in row (\d+)")
 _IN_ROW = re.compile(r"JSON parse error: (.*?)\.? in row (\d+)")
 _LONG_INTEGER = re.compile(rb"(?<![\d.])\d{19,}(?![\d.eE])")

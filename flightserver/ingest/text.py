@@ -145,7 +145,7 @@ class Utf8Stream(io.RawIOBase):
                 "set the option encoding to what it is"
             )
             raise InvalidRequest(msg, details={"problem": "encoding"}) from error
-        return text.encode() if self._transcodes or not text.isascii() else data
+        return text.encode() if self._transcodes else data
 
     def close(self) -> None:
         """Close the file."""

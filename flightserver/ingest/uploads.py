@@ -128,7 +128,11 @@ class Uploads:
         """
         oldest = time.time() - older_than.total_seconds()
         removed = []
-        for directory in sorted(self._directory.iterdir()):
+        try:
+            directories = sorted(self._directory.iterdir())
+        except OSError as error:
+            raise posix.translate(error, "list", "the directory of uploads") from error
+        for directory in directories:
             if is_upload_id(directory.name) and _last_written(directory) < oldest:
                 _remove(directory, directory.name)
                 removed.append(directory.name)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from flightserver.query.request import Planned
     from flightserver.query.running import QueryHandle, RunningQueries
     from flightserver.query.watchdog import Guard, Watchdog
+    from flightserver.telemetry import Metrics
 
 
 class Gate:
@@ -22,11 +23,17 @@ class Gate:
     """
 
     def __init__(
-        self, admission: Admission, running: RunningQueries, watchdog: Watchdog, timeout_seconds: float
+        self,
+        admission: Admission,
+        running: RunningQueries,
+        watchdog: Watchdog,
+        metrics: Metrics,
+        timeout_seconds: float,
     ) -> None:
         self.admission = admission
         self.running = running
         self._watchdog = watchdog
+        self._metrics = metrics
         # Single operations on a dict are atomic; an operation runs once at a time.
         self._by_operation: dict[str, QueryHandle] = {}
         self._timeout_seconds = timeout_seconds
@@ -57,6 +64,9 @@ class Gate:
                 yield handle
             finally:
                 self._by_operation.pop(request.operation, None)
+                done = handle.entry()
+                self._metrics.streamed_rows.inc(done.rows)
+                self._metrics.streamed_bytes.inc(done.bytes)
 
     def cancel(self, operation: str) -> bool:
         """Stop the statement that runs for an operation id; False when none does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
 
@@ -71,3 +72,14 @@ COLUMNS: dict[str, pa.Array] = {
 def all_types() -> pa.Table:
     """The columns as one table, with a key to order by."""
     return pa.table({"id": pa.array([1, 2, 3], pa.int64()), **COLUMNS})
+
+
+def create_empty(cursor: Any, table: str, schema: pa.Schema) -> int:
+    """Create a table without rows; returns the count that the server tells.
+
+    The driver sends nothing at all, not even the command, for a stream without any batch (adbc-driver-flightsql
+    1.13), hence one batch without rows.
+    """
+    empty = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+    counted: int = cursor.adbc_ingest(table, pa.RecordBatchReader.from_batches(schema, [empty]), mode="create")
+    return counted

@@ -11,7 +11,7 @@ import adbc_driver_flightsql.dbapi as flightsql
 import pyarrow as pa
 import pytest
 from adbc_driver_manager import AdbcStatusCode
-from clients.samples import people
+from clients.samples import create_empty, people
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +97,7 @@ def test_executemany_inserts_every_row(cursor: Any) -> None:
 
 
 def test_executemany_takes_the_rows_as_arrow(cursor: Any) -> None:
-    cursor.adbc_ingest("people", people().slice(0, 0), mode="create")
+    create_empty(cursor, "people", people().schema)
 
     cursor.executemany("INSERT INTO people VALUES (?, ?, ?)", people().combine_chunks().to_batches()[0])
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import adbc_driver_flightsql.dbapi as flightsql
 import pyarrow as pa
 import pytest
-from clients.samples import COLUMNS
+from clients.samples import COLUMNS, create_empty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,8 @@ def test_a_bound_value_comes_back_with_its_type(cursor: Any, name: str, row: int
 
     cursor.execute("SELECT ? AS value", bound)
 
-    assert cursor.fetch_arrow_table().equals(pa.Table.from_batches([bound]))
+    # A value that is no null makes a column that has none; the batch can't say that.
+    assert cursor.fetch_arrow_table()["value"].combine_chunks().equals(bound["value"])
 
 
 @pytest.mark.parametrize("name", COMPARABLE)
@@ -44,7 +45,7 @@ def test_a_bound_value_finds_its_row(cursor: Any, name: str) -> None:
 @pytest.mark.parametrize("name", COLUMNS)
 def test_bound_values_are_inserted_as_they_are(cursor: Any, name: str) -> None:
     rows = pa.table({"id": pa.array([1, 2, 3], pa.int64()), "value": COLUMNS[name]})
-    cursor.adbc_ingest("things", rows.slice(0, 0), mode="create")
+    create_empty(cursor, "things", rows.schema)
 
     cursor.executemany("INSERT INTO things VALUES (?, ?)", rows.combine_chunks().to_batches()[0])
 

@@ -116,7 +116,7 @@ def test_times_decimals_and_categories_survive(connection: Any) -> None:
     sent = pd.DataFrame(
         {
             "id": [1, 2],
-            "local": pd.to_datetime(["2026-02-28 12:00", "2026-11-21 09:30:15.25"]).astype("datetime64[us]"),
+            "local": pd.to_datetime(["2026-02-28 12:00:00.00", "2026-11-21 09:30:15.25"]).astype("datetime64[us]"),
             "zoned": pd.to_datetime(["2026-02-28 12:00", "2026-11-21 09:30"], utc=True).astype("datetime64[us, UTC]"),
             "price": [Decimal("1.50"), Decimal("-2.25")],
             "kind": pd.Categorical(["a", "b"]),

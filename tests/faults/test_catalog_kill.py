@@ -19,22 +19,23 @@ KILLS = 50 if os.environ.get("FLIGHTSERVER_TEST_THOROUGH") == "1" else 5
 
 
 def commit_until_killed(root: Path, name: str, seconds: float) -> list[str]:
-    """Return the operations that it told, the last of them perhaps cut off in the middle of a line."""
-    committer = subprocess.Popen(
+    """Return the operations that it told; a line that was cut off in the middle wasn't."""
+    with subprocess.Popen(
         [sys.executable, str(COMMITTER), str(root), name, "0"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    assert committer.stdin is not None
-    committer.stdin.write("go\n")
-    committer.stdin.flush()
-    assert committer.stdout is not None
-    told = [committer.stdout.readline(), committer.stdout.readline()]
-    time.sleep(seconds)
-    committer.kill()
-    rest, _ = committer.communicate()
-    lines = "".join([*told, rest]).split("\n")[1:-1]
+    ) as committer:
+        assert committer.stdin is not None
+        assert committer.stdout is not None
+        committer.stdin.write("go\n")
+        committer.stdin.flush()
+        told = committer.stdout.readline() + committer.stdout.readline()
+        time.sleep(seconds)
+        committer.kill()
+        told += committer.stdout.read()
+    ready, *lines, _ = told.split("\n")
+    assert ready == "ready"
     return [line.split()[0] for line in lines]
 
 

@@ -56,7 +56,7 @@ FILES: dict[str, tuple[str, Columns]] = {
          "long": (TEXT, ["9" * 39, "1"]), "wide": (TEXT, ["1e400", "1"])}),
     "integers over 64 bits are decimals": (
         "n\n99999999999999999999\n-1\n",
-        {"n": (pa.decimal128(38, 0), [Decimal("99999999999999999999"), Decimal(-1)])}),
+        {"n": (pa.decimal128(38, 0), [Decimal(99999999999999999999), Decimal(-1)])}),
     "blanks around numbers don't matter": (
         "a,b\n 1 , 1.5\n2,2.5\n",
         {"a": (INT, [1, 2]), "b": (FLOAT, [1.5, 2.5])}),
@@ -64,8 +64,8 @@ FILES: dict[str, tuple[str, Columns]] = {
         "a,b\ntrue,0\nFALSE,1\n",
         {"a": (BOOL, [True, False]), "b": (INT, [0, 1])}),
     "ISO dates, times and timestamps": (
-        "d,t,naive,zoned\n2020-02-29,10:11,2020-01-01 10:00,2020-01-01T10:00:00Z\n"
-        "0001-01-01,23:59:59.5,2020-01-02,2020-01-01T10:00:00.25+02:00\n",
+        ("d,t,naive,zoned\n2020-02-29,10:11,2020-01-01 10:00,2020-01-01T10:00:00Z\n"
+         "0001-01-01,23:59:59.5,2020-01-02,2020-01-01T10:00:00.25+02:00\n"),
         {"d": (pa.date32(), [dt.date(2020, 2, 29), dt.date(1, 1, 1)]),
          "t": (pa.time64("us"), [dt.time(10, 11), dt.time(23, 59, 59, 500000)]),
          "naive": (INSTANT, [dt.datetime(2020, 1, 1, 10), dt.datetime(2020, 1, 2)]),  # noqa: DTZ001  # without a zone

@@ -71,7 +71,7 @@ def test_dates_and_timestamps_are_recognised_at_the_top_level(tmp_path: Path) ->
 def test_integers_over_64_bits_keep_all_their_digits(tmp_path: Path) -> None:
     table = read(tmp_path, "f.ndjson", '{"n":99999999999999999999}\n{"n":1}\n')
 
-    assert table["n"].to_pylist() == [Decimal("99999999999999999999"), Decimal(1)]
+    assert table["n"].to_pylist() == [Decimal(99999999999999999999), Decimal(1)]
 
 
 def test_objects_that_never_have_a_field_are_left_out(tmp_path: Path) -> None:
@@ -125,4 +125,4 @@ def test_an_array_reads_back_equal(
 
     table = read(tmp_path, "f.json", text, limits=Limits(block_bytes=block))
 
-    assert table.equals(pa.Table.from_pylist([*rows, {"n": 0, "l": ["x"]}], kinds))
+    assert table.select(["n", "l"]).equals(pa.Table.from_pylist([*rows, {"n": 0, "l": ["x"]}], kinds))

@@ -72,7 +72,7 @@ def test_a_file_becomes_a_dataset_that_knows_where_it_came_from(bench: Bench) ->
     assert bench.lake.read("people").to_pylist() == [{"id": 1, "name": "ann"}, {"id": 2, "name": "NA"}]
     lineage = bench.lake.dataset("people").lineage[0]
     assert (lineage.system, lineage.source, lineage.rows) == ("file", "people.csv", 2)
-    assert [stage for stage in dict.fromkeys(each.stage for each in seen)] == ["hash", "inspect", "read"]
+    assert list(dict.fromkeys(each.stage for each in seen)) == ["hash", "inspect", "read"]
 
 
 def test_the_same_bytes_are_appended_once(bench: Bench) -> None:
@@ -171,7 +171,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(bench: Bench) -> None:
     path.write_text("id\n1\n")
 
     def append(progress: Progress) -> None:
-        if progress.stage == "inspect":
+        if progress.stage == "inspect" and path.stat().st_size < 6:
             with path.open("a") as out:
                 out.write("2\n")
 
@@ -193,9 +193,8 @@ def test_an_arrow_stream_is_ingested(bench: Bench) -> None:
     assert bench.lake.dataset("people").lineage[0].system == "arrow"
 
 
-def test_an_arrow_stream_with_false_offsets_is_refused(bench: Bench) -> None:
-    offsets = pa.array([0, 1_000_000], pa.int32()).buffers()[1]
-    array = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(b"x")])
+def test_an_arrow_stream_with_false_indices_is_refused(bench: Bench) -> None:
+    array = pa.DictionaryArray.from_arrays(pa.array([5]), pa.array(["x"]), safe=False)
     batch = pa.RecordBatch.from_arrays([array], ["s"])
     request = StreamRequest(
         dataset="people", bucket="primary", mode="create", operation=Operation(new_ulid(), "ingest")

@@ -53,11 +53,11 @@ def test_a_finished_upload_survives_the_end_of_its_with_block_and_goes_when_disc
 def test_more_than_the_limit_is_refused_before_and_while_it_comes(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, max_bytes=10)
 
-    with pytest.raises(LimitExceeded, match="big.csv is larger than 10 bytes, the limit of one upload"):
+    with pytest.raises(LimitExceeded, match=r"big.csv is larger than 10 bytes, the limit of one upload"):
         uploads.start("big.csv", expected_bytes=11)
     upload = uploads.start("big.csv")
     upload.write(b"0123456789")
-    with pytest.raises(LimitExceeded, match="big.csv is larger than 10 bytes"):
+    with pytest.raises(LimitExceeded, match=r"big.csv is larger than 10 bytes"):
         upload.write(b"x")
 
     assert list(tmp_path.iterdir()) == []

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flightserver.ingest.service import Ingest
     from flightserver.ingest.source import Progress as FileProgress
     from flightserver.tables.writes import WriteResult
+    from flightserver.telemetry import Metrics
 
 _Mode = Literal["create", "append", "replace", "create_append", "upsert"]
 
@@ -50,7 +51,7 @@ class IngestFileResponse(ActionResponse, frozen=True, kw_only=True):
     unchanged: bool
 
 
-def ingest_actions(ingest: Ingest) -> list[Action]:
+def ingest_actions(ingest: Ingest, metrics: Metrics) -> list[Action]:
     """The family."""
 
     def ingest_file(call: CallContext, request: IngestFileRequest) -> Iterator[Progress | ActionResponse]:
@@ -66,7 +67,11 @@ def ingest_actions(ingest: Ingest) -> list[Action]:
             primary_key=request.primary_key,
             evolve=request.evolve,
         )
-        yield from _with_progress(ingest, job)
+        for answer in _with_progress(ingest, job):
+            if isinstance(answer, IngestFileResponse):
+                metrics.ingested_rows.inc(answer.rows)
+                metrics.ingested_bytes.inc(answer.bytes)
+            yield answer
 
     return [
         Action(

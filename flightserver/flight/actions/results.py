@@ -54,8 +54,8 @@ def result_actions(queries: Queries, statements: Statements, results: ResultStor
         bound = PlainQuery(request.sql, parameters=request.parameters).bound()
         wanted = Wanted(sql=request.sql, parameters=bound, as_of=request.as_of)
         planned = statements.plan(call, wanted, bucket=request.bucket)
-        size = request.page_rows or call.session.options.page_rows or page_rows
-        stored = queries.store(planned, size)
+        chosen = call.session.options.page_rows if request.page_rows is None else request.page_rows
+        stored = queries.store(planned, page_rows if chosen is None else chosen)
         yield ResultCreateResponse(
             query_id=stored.query_id,
             rows=stored.rows,

@@ -101,7 +101,7 @@ class Statements:
         """
         request = self.request(call, wanted)
         planned = self._queries.plan(request)
-        page_rows = wanted.page_rows or call.session.options.page_rows
+        page_rows = call.session.options.page_rows if wanted.page_rows is None else wanted.page_rows
         if page_rows is not None and planned.frame is not None:
             return self._paging.info(self._queries.store(planned, page_rows, max_pages=MAX_PAGES), descriptor)
         return self.planned_info(planned, descriptor)
