@@ -1,0 +1,176 @@
+"""A server process: a lakehouse, the Flight server and the web server over it, and how they start and stop.
+
+Theory of operation: `Server.start` opens the lakehouse and listens on both ports; whatever fails on the way closes what
+was open. The main thread then waits on the event of `StopSignals`, which the handler of SIGINT and SIGTERM sets,
+because nothing else may be done in a handler. `Server.stop` refuses new calls and lets those that run go on for
+`server.grace_seconds`; statements that still run are cancelled then, which their clients are told. A client that has
+stopped reading cannot be told anything, and gRPC waits for it for ever, so the process may have to end around
+that thread: see `end_process`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn, Self
+
+from flightserver.cli.version import VERSION
+from flightserver.errors import BackendUnavailable, InvalidRequest
+from flightserver.flight.server import FlightServer
+from flightserver.lakehouse import Lakehouse
+from flightserver.web.app import ServerStatus, create_app
+from flightserver.web.readiness import Readiness
+from flightserver.web.server import WebServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import FrameType, TracebackType
+
+    from flightserver.settings import ServerSettings, Settings
+
+logger = logging.getLogger(__name__)
+
+_CANCEL_SECONDS = 2.0
+"""The watchdog interrupts a statement within about a second."""
+
+
+def check_host(settings: ServerSettings) -> None:
+    """Refuse to listen where strangers are, unless it was asked for.
+
+    Raises:
+        InvalidRequest: The host is not of this machine's loopback network, and `insecure` is not set; or it is unknown.
+    """
+    try:
+        found = socket.getaddrinfo(settings.host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise InvalidRequest(f"the host {settings.host!r} is not known: {error.strerror}") from None
+    addresses = {str(entry[4][0]) for entry in found}
+    if settings.insecure or all(ipaddress.ip_address(address).is_loopback for address in addresses):
+        return
+    raise InvalidRequest(
+        f"the host {settings.host!r} can be reached from other machines, and this version has neither users nor TLS: "
+        "anyone who reaches it could read and change everything. Listen on 127.0.0.1, or add --insecure if the "
+        "network keeps strangers out"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server process; a context manager that stops it.
+
+    Attributes:
+        lakehouse: What is served.
+        uri: Address of Flight, such as `grpc://127.0.0.1:31337`.
+        url: Address of the status page, such as `http://127.0.0.1:31338`.
+    """
+
+    lakehouse: Lakehouse
+    uri: str
+    url: str
+    _flight: FlightServer
+    _web: WebServer
+    _readiness: Readiness
+    _stopping: threading.Event
+
+    @classmethod
+    def start(cls, settings: Settings) -> Self:
+        """Open the lakehouse and listen.
+
+        Raises:
+            InvalidRequest: The host may not be listened on, or a port is taken.
+            BackendUnavailable: The data directory can't be used, or a port is taken.
+        """
+        check_host(settings.server)
+        host = settings.server.host
+        stopping = threading.Event()
+        with ExitStack() as undo:
+            lakehouse = undo.enter_context(Lakehouse.open(settings))
+            flight = FlightServer(lakehouse, f"[{host}]" if ":" in host else host, settings.server.port)
+            undo.callback(flight.stop, grace_seconds=0)
+            readiness = _readiness(lakehouse, stopping)
+            undo.callback(readiness.close)
+            app = create_app(lambda: _status(lakehouse, flight.uri), readiness, lakehouse.metrics.exposition)
+            web = WebServer(app, host, settings.server.http_port)
+            web.start()
+            undo.pop_all()
+        return cls(lakehouse, flight.uri, web.url.rstrip("/"), flight, web, readiness, stopping)
+
+    def stop(self) -> bool:
+        """Refuse new calls, give those that run their grace, and close everything; False if some had to be cut off."""
+        self._stopping.set()
+        drained = self._flight.stop(self.lakehouse.settings.server.grace_seconds)
+        if not drained:
+            cancelled = self.lakehouse.gate.running.cancel_all()
+            logger.warning("calls went on beyond the grace and are cut off", extra={"statements": cancelled})
+            self._flight.stop(_CANCEL_SECONDS)
+        self._web.stop()
+        self._readiness.close()
+        self.lakehouse.close()
+        return drained
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class StopSignals:
+    """SIGINT and SIGTERM as an event. Made on the main thread, which is where Python runs handlers.
+
+    The second signal ends the process at once, as a user who has asked twice expects.
+    """
+
+    def __init__(self, signals: Iterable[signal.Signals] = (signal.SIGINT, signal.SIGTERM)) -> None:
+        self._asked = threading.Event()
+        for number in signals:
+            signal.signal(number, self._receive)
+
+    def wait(self) -> None:
+        """Return when the process is to stop."""
+        self._asked.wait()
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if self._asked.is_set():
+            os._exit(128 + number)
+        self._asked.set()
+
+
+def end_process(status: int) -> NoReturn:
+    """End now, without waiting for threads: one that writes to a client which doesn't read never ends."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _readiness(lakehouse: Lakehouse, stopping: threading.Event) -> Readiness:
+    def accepting() -> None:
+        if stopping.is_set():
+            raise BackendUnavailable("the server is stopping")
+
+    def catalog() -> None:
+        lakehouse.catalog.snapshot()
+
+    return Readiness({"accepting": accepting, "catalog": catalog})
+
+
+def _status(lakehouse: Lakehouse, uri: str) -> ServerStatus:
+    snapshot = lakehouse.catalog.snapshot()
+    counts = {
+        "datasets": len(snapshot.datasets),
+        "rows": sum(dataset.rows for dataset in snapshot.datasets.values()),
+        "catalog version": snapshot.version,
+        "statements running": lakehouse.gate.admission.counts().running,
+        "statements waiting": lakehouse.gate.admission.counts().waiting,
+    }
+    return ServerStatus("flightserver", VERSION, uri, counts)

@@ -1,0 +1,70 @@
+"""`flightserver serve`: run the server in the foreground until SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flightserver.cli.process import Server, StopSignals, end_process
+from flightserver.settings import load_settings
+from flightserver.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    import argparse
+
+    from flightserver.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the flags; those that are not given leave their setting to the environment and the file."""
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the lakehouse; made if absent (default: ./lakehouse)")
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, metavar="P", help="Flight port, 0 for a free one (default: 31337)")
+    parser.add_argument("--http-port", type=int, metavar="W", help="port of status and metrics (default: 31338)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: ./flightserver.toml if there)")
+    parser.add_argument(
+        "--ingest-root",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="a directory of the server from which files may be ingested; may be repeated",
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", default=None, help="listen on any address without users and TLS"
+    )
+    parser.add_argument("--log-format", choices=["text", "json"], default="text", help="of the log on standard error")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until told to stop.
+
+    Raises:
+        InvalidRequest: The settings are not valid, the host may not be listened on, or a port is taken.
+        BackendUnavailable: The data directory can't be used, or a port is taken.
+    """
+    configure_logging(json_lines=arguments.log_format == "json")
+    signals = StopSignals()
+    server = Server.start(settings_of(arguments))
+    print(f"flightserver ready: {server.uri} {server.url}", flush=True)  # noqa: T201  # what the command prints
+    logger.warning("there are no users: whoever reaches this address can read and change everything")
+    signals.wait()
+    logger.info("stopping")
+    server.stop()
+    end_process(0)
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """The settings with the flags over them.
+
+    Raises:
+        InvalidRequest: A section, name or value is not known.
+    """
+    names = ("data", "host", "port", "http_port", "insecure")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    flags: dict[str, dict[str, object]] = {"server": given}
+    if arguments.ingest_root:
+        flags["ingest"] = {"roots": arguments.ingest_root}
+    return load_settings(arguments.config, flags)

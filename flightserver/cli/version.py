@@ -1,0 +1,7 @@
+"""The version of what is installed."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+VERSION = version("flightserver")
