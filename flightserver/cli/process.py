@@ -61,6 +61,20 @@ def check_host(settings: ServerSettings) -> None:
     )
 
 
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that can't be listened on, before gRPC does: its own complaint goes to standard error.
+
+    Raises:
+        InvalidRequest: The port is taken, or no port.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except (OSError, OverflowError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise InvalidRequest(f"can't listen on {host} port {port}: {reason}; port 0 means any that is free") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A running server process; a context manager that stops it.
@@ -89,6 +103,7 @@ class Server:
         """
         check_host(settings.server)
         host = settings.server.host
+        check_port(host, settings.server.port)
         stopping = threading.Event()
         with ExitStack() as undo:
             lakehouse = undo.enter_context(Lakehouse.open(settings))

@@ -52,8 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     logger.warning("there are no users: whoever reaches this address can read and change everything")
     signals.wait()
     logger.info("stopping")
-    server.stop()
-    end_process(0)
+    if not server.stop():
+        end_process(0)
+    return 0
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:

@@ -158,6 +158,7 @@ class Ingest:
             lineage_source="stream",
             evolve=request.evolve,
             primary_key=request.primary_key,
+            fill_missing=True,
             validate=True,
         )
         return self._tables.write(write, reader)

@@ -7,7 +7,7 @@ an INSERT that reads its own target sees it as it was before.
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flightserver.catalog.entities import PRIMARY
 from flightserver.catalog.log import Operation
@@ -20,10 +20,9 @@ from flightserver.tables.schema import decode
 from flightserver.tables.writes import CreateRequest, Mode, OnExisting, Tables, WriteRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
     import pyarrow as pa
-    from datafusion import DataFrame
 
     from flightserver.query.engine import Engine
     from flightserver.query.request import Planned
@@ -86,13 +85,17 @@ class Changes:
         if rewritten is not None and bound is not None:
             given = {**planned.scope.given, BOUND: (bound.schema, [bound])}
             scope = Scope(planned.scope.snapshot, planned.scope.bucket, planned.scope.schema, given)
-            frames: Iterable[DataFrame] = [self._engine.insert(rewritten, scope, {})]
+            rows = self._engine.rows(lambda careful: self._engine.insert(rewritten, scope, {}, careful=careful))
         else:
-            frames = (self._engine.insert(planned.statement.sql, planned.scope, values) for values in each_row(bound))
-        rows = chain.from_iterable(self._engine.batches(frame) for frame in frames)
+            rows = chain.from_iterable(self._inserted(planned, values) for values in each_row(bound))
         schema = decode(dataset.schema)
         request = self._write_request(dataset.name, dataset.bucket, Mode.APPEND, schema, operation)
         return self._tables.write(request, guard.iterate(rows)).rows
+
+    def _inserted(self, planned: Planned, values: dict[str, Any]) -> Iterator[pa.RecordBatch]:
+        return self._engine.rows(
+            lambda careful: self._engine.insert(planned.statement.sql, planned.scope, values, careful=careful)
+        )
 
     def _create(self, planned: Planned, name: str, bucket: str, operation: Operation, guard: Guard) -> int:
         statement = planned.statement
@@ -114,11 +117,15 @@ class Changes:
             )
             return 0
         bound = next(each_row(assigned(statement, planned.request.parameters)), {})
-        frame = self._engine.query(_renamed(statement.query, columns), planned.scope, bound)
+        query = _renamed(statement.query, columns)
+        frame = self._engine.query(query, planned.scope, bound)
         mode = Mode.REPLACE if statement.or_replace else Mode.CREATE
         schema = wire_schema(frame.schema()) if columns is None else columns
         request = self._write_request(name, bucket, mode, schema, operation, statement.primary_key)
-        return self._tables.write(request, guard.iterate(self._engine.batches(frame))).rows
+        rows = self._engine.rows(
+            lambda careful: self._engine.query(query, planned.scope, bound, careful=True) if careful else frame
+        )
+        return self._tables.write(request, guard.iterate(rows)).rows
 
     def _drop(self, planned: Planned, target: TableName, operation: Operation) -> int:
         try:

@@ -5,8 +5,11 @@ footers. What a statement may touch is decided by three guards, each enough alon
 (`statements.py`); it is planned with DDL, DML and settings switched off unless it is an INSERT, whose plan
 must then be exactly an INSERT; and names resolve only through our own catalog (`namespace.py`), which knows no files.
 
-Hash joins can't spill. A statement that exhausts memory before it has sent a row is planned once more in a second
-context without hash joins, which shares the pool: slower, but it finishes in about half the memory.
+A statement that fails before its first row, by exhausting memory or by a defect of the engine's estimates, is planned
+once more in a second, careful context, which shares the pool: without hash joins, which can't spill, and without
+statistics.
+That is slower, but a join finishes in about half the memory; and datafusion 54 can't filter a column that spans the
+whole range of its type while it has statistics of it (apache/datafusion#23352, mended in 55).
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ import pyarrow as pa
 from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
 from datafusion.object_store import LocalFileSystem
 
-from flightserver.errors import InvalidRequest, NotFound
-from flightserver.query.failures import missing_table, translate
+from flightserver.errors import InvalidRequest, LimitExceeded, NotFound
+from flightserver.query.failures import PlanDefect, missing_table, translate
 from flightserver.query.namespace import CATALOG, PUBLIC, Namespace, Scope
 from flightserver.query.scan import Scans
 
@@ -50,7 +53,6 @@ _OPTIONS = {
     "datafusion.sql_parser.map_string_types_to_utf8view": "false",
     # TIMESTAMP WITH TIME ZONE is UTC rather than naive.
     "datafusion.execution.time_zone": "+00:00",
-    "datafusion.execution.collect_statistics": "true",
 }
 
 
@@ -75,47 +77,50 @@ class Engine:
     ) -> None:
         spill.mkdir(parents=True, exist_ok=True)
         runtime = RuntimeEnvBuilder().with_fair_spill_pool(settings.memory_bytes).with_disk_manager_specified(spill)
-        self._context = _context(settings, runtime, hash_joins=True)
-        self._spilling = _context(settings, runtime, hash_joins=False)
-        self._namespace = Namespace(Scans(self._context, buckets, in_memory), fixed)
-        for context in (self._context, self._spilling):
-            context.register_catalog_provider(CATALOG, self._namespace)
+        self._usual = _context(settings, runtime, careful=False)
+        self._careful = _context(settings, runtime, careful=True)
+        self._namespaces = {}
+        for context in (self._usual, self._careful):
+            namespace = self._namespaces[context] = Namespace(Scans(context, buckets, in_memory), fixed)
+            context.register_catalog_provider(CATALOG, namespace)
             for bucket in buckets:
                 store = LocalFileSystem(str(bucket.local_root))
                 context.register_object_store(f"{bucket.url_scheme}://", store, URL_HOST)
 
     def close(self) -> None:
         """Stop the threads that make tables."""
-        self._namespace.close()
+        for namespace in self._namespaces.values():
+            namespace.close()
 
-    def query(self, sql: str, scope: Scope, parameters: Parameters, *, spilling: bool = False) -> DataFrame:
+    def query(self, sql: str, scope: Scope, parameters: Parameters, *, careful: bool = False) -> DataFrame:
         """Plan a query; nothing runs yet.
 
         Raises:
             InvalidRequest: It does not parse or plan, or it is not a query.
             NotFound: It names a table that does not exist.
         """
-        return self._plan(sql, scope, parameters, _READ_ONLY, spilling=spilling)
+        return self._plan(sql, scope, parameters, _READ_ONLY, careful=careful)
 
-    def insert(self, sql: str, scope: Scope, parameters: Parameters) -> DataFrame:
+    def insert(self, sql: str, scope: Scope, parameters: Parameters, *, careful: bool = False) -> DataFrame:
         """Plan an INSERT; returns its source with the columns and types of the target.
 
         Raises:
             InvalidRequest: It does not parse or plan, or it is not an INSERT.
             NotFound: It names a table that does not exist.
         """
-        plan = self._plan(sql, scope, parameters, _WITH_DML).logical_plan()
+        plan = self._plan(sql, scope, parameters, _WITH_DML, careful=careful).logical_plan()
         if not _INSERT_PLAN.match(plan.display()):
             msg = "expected INSERT INTO; this statement does something else"
             raise InvalidRequest(msg)
-        return self._context.create_dataframe_from_logical_plan(plan.inputs()[0])
+        context = self._careful if careful else self._usual
+        return context.create_dataframe_from_logical_plan(plan.inputs()[0])
 
     def _plan(
-        self, sql: str, scope: Scope, parameters: Parameters, options: SQLOptions, *, spilling: bool = False
+        self, sql: str, scope: Scope, parameters: Parameters, options: SQLOptions, *, careful: bool = False
     ) -> DataFrame:
-        context = self._spilling if spilling else self._context
+        context = self._careful if careful else self._usual
         try:
-            with self._namespace.use(scope):
+            with self._namespaces[context].use(scope):
                 return context.sql_with_options(sql, options, param_values=parameters or None)
         except Exception as error:  # the binding raises bare Exception; `translate` sorts
             missing = missing_table(error)
@@ -138,22 +143,42 @@ class Engine:
             raise translate(error) from error
         return scratch.table("columns").schema()
 
-    @staticmethod
-    def batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
-        """Run a planned query; batches come as they are made, with bounded memory."""
+    @classmethod
+    def rows(cls, plan: Callable[[bool], DataFrame]) -> Iterator[pa.RecordBatch]:
+        """Run a plan; batches come as they are made, with bounded memory.
+
+        Args:
+            plan: Plans the statement; called with True to plan it carefully, if the usual plan fails before a row.
+
+        Raises:
+            LimitExceeded: It needs more memory than it may use, even when planned carefully.
+        """
+        batches = _batches(plan(False))  # noqa: FBT003  # the argument says careful
         try:
-            yield from pa.RecordBatchReader.from_stream(frame)
-        except Exception as error:  # the binding raises bare Exception; `translate` sorts
-            raise translate(error) from error
+            first = next(batches, None)
+        except (LimitExceeded, PlanDefect):
+            batches = _batches(plan(True))  # noqa: FBT003  # the argument says careful
+            first = next(batches, None)
+        if first is not None:
+            yield first
+            yield from batches
 
 
-def _context(settings: QuerySettings, runtime: RuntimeEnvBuilder, *, hash_joins: bool) -> SessionContext:
+def _batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from pa.RecordBatchReader.from_stream(frame)
+    except Exception as error:  # the binding raises bare Exception; `translate` sorts
+        raise translate(error) from error
+
+
+def _context(settings: QuerySettings, runtime: RuntimeEnvBuilder, *, careful: bool) -> SessionContext:
     config = SessionConfig(
         {
             **_OPTIONS,
             "datafusion.execution.batch_size": str(settings.batch_rows),
             "datafusion.execution.target_partitions": str(settings.partitions),
-            "datafusion.optimizer.prefer_hash_join": str(hash_joins).lower(),
+            "datafusion.optimizer.prefer_hash_join": str(not careful).lower(),
+            "datafusion.execution.collect_statistics": str(not careful).lower(),
         }
     ).with_default_catalog_and_schema(CATALOG, PUBLIC)
     context = SessionContext(config, runtime)

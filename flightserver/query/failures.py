@@ -13,6 +13,7 @@ import re
 from flightserver.errors import (
     BackendUnavailable,
     FlightserverError,
+    InternalError,
     InvalidRequest,
     LimitExceeded,
     NotFound,
@@ -20,6 +21,7 @@ from flightserver.errors import (
 
 _MISSING_TABLE = re.compile(r"table '([^.']*)\.([^.']*)\.([^']*)' not found")
 _MEMORY = re.compile(r"Resources exhausted|Memory Exhausted|memory limit", re.IGNORECASE)
+_ESTIMATE = re.compile(r"Selectivity is out of limit")
 _STORE = re.compile(r"Object Store error|ObjectStore\(|No such file|Parquet error")
 _REQUEST = re.compile(
     r"Error during planning|SQL error|Schema error|ParserError|not implemented|not supported|Execution error"
@@ -28,6 +30,10 @@ _REQUEST = re.compile(
 )
 _NOISE = re.compile(r"^(?:DataFusion error: |External error: |Error during planning: |Execution error: )+")
 _MAX_TEXT = 2000
+
+
+class PlanDefect(InternalError):
+    """A defect of the engine that another plan of the same statement avoids."""
 
 
 def is_memory_exhausted(error: BaseException) -> bool:
@@ -51,6 +57,8 @@ def translate(error: Exception) -> Exception:
         return NotFound(short)
     if is_memory_exhausted(error):
         return LimitExceeded(f"the statement needs more memory than it may use: {short}")
+    if _ESTIMATE.search(text):
+        return PlanDefect(short)
     if _STORE.search(text):
         details = {"engine": _keys_only(short)}
         return BackendUnavailable("a file of the dataset can't be read from its bucket", details=details)

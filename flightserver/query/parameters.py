@@ -86,7 +86,15 @@ def each_row(bound: pa.RecordBatch | None) -> Iterator[dict[str, Any]]:
         yield {}
         return
     for row in range(bound.num_rows):
-        yield {name: bound.column(index)[row] for index, name in enumerate(bound.schema.names)}
+        yield {name: _value(bound.column(index)[row]) for index, name in enumerate(bound.schema.names)}
+
+
+def _value(value: pa.Scalar) -> pa.Scalar:
+    """A value as the engine takes it: its binding fails on a null list, which therefore becomes an untyped null."""
+    types = pa.types
+    kind = value.type
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or types.is_map(kind)
+    return pa.scalar(None) if is_list and not value.is_valid else value
 
 
 def with_types(sql: str, types: Mapping[str, pa.DataType | None]) -> str:

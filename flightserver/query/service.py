@@ -8,13 +8,13 @@ returns the recorded count.
 
 from __future__ import annotations
 
-from itertools import chain
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from flightserver.catalog.ulid import new_ulid
-from flightserver.errors import InvalidRequest, LimitExceeded, NotFound
+from flightserver.errors import InvalidRequest, NotFound
 from flightserver.query.changes import Changes, quoted
 from flightserver.query.namespace import Scope
 from flightserver.query.once import Once
@@ -94,12 +94,10 @@ class Queries:
         frame = self._frame(statement, scope, parameters)
         return Planned(request, statement, scope, wire_schema(frame.schema()), frame)
 
-    def _frame(
-        self, statement: Statement, scope: Scope, values: dict[str, Any], *, spilling: bool = False
-    ) -> DataFrame:
+    def _frame(self, statement: Statement, scope: Scope, values: dict[str, Any], *, careful: bool = False) -> DataFrame:
         """Plan a query; when its placeholders need types before they have values, with those of the values, or text."""
         try:
-            return self._engine.query(statement.sql, scope, values, spilling=spilling)
+            return self._engine.query(statement.sql, scope, values, careful=careful)
         except InvalidRequest:
             if not statement.placeholders:
                 raise
@@ -107,7 +105,7 @@ class Queries:
             typed = with_types(statement.sql, types)
             if typed == statement.sql:
                 raise
-            return self._engine.query(typed, scope, values, spilling=spilling)
+            return self._engine.query(typed, scope, values, careful=careful)
 
     def stream(self, planned: Planned) -> Iterator[pa.RecordBatch]:
         """Run a statement; batches have exactly `planned.schema` and a size that every client accepts.
@@ -204,19 +202,16 @@ class Queries:
         """Batches of every bound row's query, one after the other."""
         bound = assigned(planned.statement, planned.request.parameters)
         for number, values in enumerate(each_row(bound)):
-            if number == 0 and planned.frame is not None:
-                frame = planned.frame
-            else:
-                frame = self._frame(planned.statement, planned.scope, values)
-            yield from self._with_spilling(planned, frame, values)
+            usual = planned.frame if number == 0 else None
+            yield from self._engine.rows(partial(self._planned_frame, planned, values, usual))
 
-    def _with_spilling(self, planned: Planned, frame: DataFrame, values: dict[str, Any]) -> Iterator[pa.RecordBatch]:
-        batches = self._engine.batches(frame)
-        try:
-            first = next(batches, None)
-        except LimitExceeded:
-            again = self._frame(planned.statement, planned.scope, values, spilling=True)
-            batches = self._engine.batches(again)
-            first = next(batches, None)
-        if first is not None:
-            yield from chain([first], batches)
+    def _planned_frame(
+        self,
+        planned: Planned,
+        values: dict[str, Any],
+        usual: DataFrame | None,
+        careful: bool,  # noqa: FBT001  # `Engine.rows` calls it
+    ) -> DataFrame:
+        if usual is not None and not careful:
+            return usual
+        return self._frame(planned.statement, planned.scope, values, careful=careful)

@@ -203,7 +203,8 @@ def _appended(request: WriteRequest, dataset: Dataset) -> pa.Schema:
     if request.evolve:
         return evolve(current, request.schema)
     # That data may have nulls is not drift: whether it has them is seen row by row.
-    differences = [each for each in drift(current, request.schema) if each.kind != "nullability"]
+    ignored = {"nullability", "missing"} if request.fill_missing else {"nullability"}
+    differences = [each for each in drift(current, request.schema) if each.kind not in ignored]
     if differences:
         raise drift_error(f"the rows don't fit dataset {dataset.key}", differences)
     return current

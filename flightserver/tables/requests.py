@@ -55,6 +55,7 @@ class WriteRequest:
         primary_key: Columns that identify a row when the dataset is created. They become not null; that they are
             unique is not checked. Appending to a dataset: empty, or what it has. Replacing one: its new key; empty
             keeps the key it has if its columns are still there.
+        fill_missing: Whether an append may lack columns that can be null, as INSERT with a list of columns may.
         validate: Whether the batches come from outside and must be checked for offsets and indices out of bounds.
     """
 
@@ -68,6 +69,7 @@ class WriteRequest:
     content: str | None = None
     evolve: bool = False
     primary_key: tuple[str, ...] = ()
+    fill_missing: bool = False
     validate: bool = False
 
     @property

@@ -1,1 +1,19 @@
-"""A small typed client for what ADBC does not say: pages, uploads with progress, actions."""
+"""A small typed client for what ADBC does not say: pages, uploads with progress, actions.
+
+    import flightclient
+
+    with flightclient.connect("grpc://127.0.0.1:31337") as client:
+        table = client.query("SELECT origin, count(*) AS flights FROM flights GROUP BY origin")
+        with client.pages("SELECT * FROM flights", page_rows=1000) as result:
+            print(len(result), result[17])
+
+It needs pyarrow only. Errors are those of `flightclient.errors`.
+"""
+
+from flightclient.client import Client, connect
+from flightclient.errors import FlightclientError
+from flightclient.pages import PagedResult
+from flightclient.results import IngestResult, Progress, TableInfo
+from flightclient.streams import Stream
+
+__all__ = ["Client", "FlightclientError", "IngestResult", "PagedResult", "Progress", "Stream", "TableInfo", "connect"]
