@@ -125,7 +125,7 @@ info = client.get_flight_info(flight.FlightDescriptor.for_command(sql))
 frame = client.do_get(info.endpoints[0].ticket).read_pandas()
 '''
 
-_PAGED = f'''\
+_PAGED = f"""\
 import random
 import flightclient
 
@@ -135,7 +135,7 @@ number = random.randrange(len(result))
 page = result[number]
 print(f"{{result.rows:,}} rows in {{result.pages}} pages; page {{number}}: {{page.num_rows}} rows from",
       page["time_hour"][0])
-'''
+"""
 
 _AGAIN = f"""\
 import flightclient

@@ -31,7 +31,7 @@ from flightserver.web.server import WebServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import FrameType, TracebackType
+    from types import FrameType
 
     from flightserver.settings import ServerSettings, Settings
 
@@ -77,7 +77,7 @@ def check_port(host: str, port: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server process; a context manager that stops it.
+    """A running server process, made by `start`.
 
     Attributes:
         lakehouse: What is served.
@@ -101,6 +101,8 @@ class Server:
             InvalidRequest: The host may not be listened on, or a port is taken.
             BackendUnavailable: The data directory can't be used, or a port is taken.
         """
+        # A busy Python thread keeps the interpreter for 5 ms by default, which streams would wait for at every batch.
+        sys.setswitchinterval(0.0005)
         check_host(settings.server)
         host = settings.server.host
         check_port(host, settings.server.port)
@@ -118,7 +120,10 @@ class Server:
         return cls(lakehouse, flight.uri, web.url.rstrip("/"), flight, web, readiness, stopping)
 
     def stop(self) -> bool:
-        """Refuse new calls, give those that run their grace, and close everything; False if some had to be cut off."""
+        """Refuse new calls, give those that run their grace, and close everything; False if some had to be cut off.
+
+        A process whose calls were cut off should leave by `end_process`.
+        """
         self._stopping.set()
         drained = self._flight.stop(self.lakehouse.settings.server.grace_seconds)
         if not drained:
@@ -129,14 +134,6 @@ class Server:
         self._readiness.close()
         self.lakehouse.close()
         return drained
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 class StopSignals:

@@ -63,7 +63,7 @@ def killed_during(server: ServerProcess, seconds: float, call: Any) -> bool:
     killer.start()
     try:
         call()
-    except (fl.FlightError, pa.ArrowException, OSError, flightclient.FlightserverError):
+    except (fl.FlightError, pa.ArrowException, OSError, flightclient.FlightclientError):
         return False
     else:
         return True

@@ -72,13 +72,16 @@ def _names(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, alias.name
 
 
+OUR_BASES = {"FlightserverError", "FlightclientError"}
+
+
 def test_only_status_names_the_error_classes_of_flight(server_files: list[SourceFile]) -> None:
     strays = [
         f"{file.path}:{line} names {name}"
         for file in server_files
         if file.path != "flightserver/flight/status.py"
         for line, name in _names(file.tree)
-        if name.startswith("Flight") and name.endswith("Error") and name not in {"FlightserverError", "FlightclientError"}
+        if name.startswith("Flight") and name.endswith("Error") and name not in OUR_BASES
     ]
 
     assert not strays, "raise an error of flightserver.errors; flight/status.py translates it"
