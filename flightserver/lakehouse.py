@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
     from flightserver.settings import ResultSettings, Settings
 
+_UPLOAD_LIFE = timedelta(days=1)
+"""After which an upload that nobody has ingested is taken for forgotten."""
+
 _MAX_PROCESSES = 64
 """Server processes on one data directory; beyond it something is started in a loop."""
 
@@ -90,6 +93,7 @@ class Lakehouse:
         catalog = Catalog.open(buckets.get(PRIMARY).objects, checkpoint_every=every, server=server_name)
         tables = Tables(catalog, buckets, Layout(**msgspec.structs.asdict(settings.layout)))
         uploads = Uploads(root / "_staging", settings.ingest.upload_bytes)
+        uploads.collect(_UPLOAD_LIFE)
         roots = Roots((data / "inbox", *settings.ingest.roots))
         limits = Limits(decompressed_bytes=settings.ingest.decompressed_bytes)
         ingest = Ingest(tables, catalog, uploads, roots, limits)

@@ -41,9 +41,7 @@ _LOOK: dict[str, Any] = {"theme": "ansi_dark", "background_color": "default", "w
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the flags."""
     parser.add_argument("--once", action="store_true", help="end after the queries instead of serving until Ctrl-C")
-    parser.add_argument(
-        "--data", type=Path, default=_DATA, metavar="DIR", help="the lakehouse (default: ./%(default)s)"
-    )
+    parser.add_argument("--data", type=Path, default=_DATA, metavar="DIR", help="the lakehouse (default: %(default)s)")
     parser.add_argument("--port", type=int, metavar="P", help="Flight port (default: 31337, or a free one)")
     parser.add_argument("--http-port", type=int, metavar="W", help="status page (default: 31338, or a free one)")
 
@@ -66,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         wrong = _present(server, arguments.data, files)
         if not arguments.once:
+            _invite(server)
             StopSignals().wait()
     finally:
         drained = server.stop()
@@ -78,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _present(server: Server, data: Path, files: Path) -> list[str]:
     """Show everything; returns what is wrong."""
     console = _console()
-    console.print(f"[bold]flightserver {VERSION}[/] serves {data} on [bold]{server.uri}[/], status page {server.url}")
+    console.print(f"[bold]flightserver {VERSION}[/] serves {data} on [bold]{server.uri}[/]")
     with flightclient.connect(server.uri) as client:
         wrong = _load(console, client, files, server.uri) + _wrong_figures(console, client)
     for step in steps(server.uri, str(files / TABLES[-1].file)):
@@ -89,9 +88,13 @@ def _present(server: Server, data: Path, files: Path) -> list[str]:
         console.print("Were the tables changed since they were loaded? Try a new directory: --data DIR")
     else:
         console.print("\n[bold green]All figures are right[/]: they are what DuckDB and pandas find in the same files.")
-    console.print(f"Address: [bold]{server.uri}[/]  Status: {server.url}  Ctrl-C stops the server.")
-    console.print(Syntax(_command("query", '"SELECT * FROM system.datasets"', server.uri), "console", **_LOOK))
     return wrong
+
+
+def _invite(server: Server) -> None:
+    console = _console()
+    console.print(f"\nThe server stays on [bold]{server.uri}[/] until Ctrl-C; its status page is {server.url}. Try:")
+    console.print(Syntax(_command("query", '"SELECT * FROM system.datasets"', server.uri), "console", **_LOOK))
 
 
 def _load(console: Console, client: flightclient.Client, files: Path, uri: str) -> list[str]:

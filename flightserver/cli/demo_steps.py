@@ -94,7 +94,7 @@ def steps(uri: str, flights_file: str) -> list[Step]:
     return [
         Step("SQL through ADBC, the standard driver", _ADBC.replace(URI, uri), "delays", _wrong_adbc),
         Step("The same as a pandas frame, with pyarrow alone", _PANDAS.replace(URI, uri), "frame", _wrong_frame),
-        Step("Any page of a large result, in any order", _PAGED.replace(URI, uri), "", _wrong_pages),
+        Step("Any page of a large result, in any order", _PAGED.replace("URI", uri), "", _wrong_pages),
         Step(
             "Loading the same bytes again changes nothing",
             _AGAIN.replace(URI, uri).replace("FILE", repr(flights_file)),
@@ -125,15 +125,15 @@ info = client.get_flight_info(flight.FlightDescriptor.for_command(sql))
 frame = client.do_get(info.endpoints[0].ticket).read_pandas()
 '''
 
-_PAGED = f"""\
+_PAGED = """\
 import random
 import flightclient
 
-client = flightclient.connect("{URI}")
+client = flightclient.connect("URI")
 result = client.pages("SELECT * FROM flights ORDER BY time_hour, carrier, flight, origin", page_rows=1000)
 number = random.randrange(len(result))
 page = result[number]
-print(f"{{result.rows:,}} rows in {{result.pages}} pages; page {{number}}: {{page.num_rows}} rows from",
+print(f"{result.rows:,} rows in {result.pages} pages; page {number}: {page.num_rows} rows from",
       page["time_hour"][0])
 """
 

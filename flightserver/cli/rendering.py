@@ -11,7 +11,8 @@ import base64
 import json
 import math
 import sys
-from datetime import date, time
+from datetime import date, time, timedelta
+from decimal import Decimal
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
@@ -115,18 +116,18 @@ def _json_values(column: Any) -> list[Any]:
 
 
 def _json_value(value: Any) -> Any:
+    converted: Any = value
     match value:
         case float():
-            return value if math.isfinite(value) else None
-        case None | bool() | int() | str():
-            return value
+            converted = value if math.isfinite(value) else None
         case bytes():
-            return base64.b64encode(value).decode("ascii")
+            converted = base64.b64encode(value).decode("ascii")
         case list():
-            return [_json_value(each) for each in value]
+            converted = [_json_value(each) for each in value]
         case dict():
-            return {name: _json_value(each) for name, each in value.items()}
+            converted = {name: _json_value(each) for name, each in value.items()}
         case date() | time():
-            return value.isoformat()
-        case _:
-            return str(value)
+            converted = value.isoformat()
+        case Decimal() | timedelta():
+            converted = str(value)
+    return converted

@@ -155,7 +155,7 @@ def changed(options: SessionOptions, changes: Mapping[str, SessionValue]) -> tup
 
     Args:
         options: The options so far.
-        changes: New values by name; None clears an option.
+        changes: New values by name; None, and an empty text, clear an option.
 
     Returns:
         The options with all changes that are valid, and why the others were rejected, by name.
@@ -169,7 +169,7 @@ def changed(options: SessionOptions, changes: Mapping[str, SessionValue]) -> tup
             rejected[name] = Rejected(SessionOptionError.INVALID_NAME, f"there is no option {name!r}, only {known}")
             continue
         try:
-            accepted[name] = None if value is None else check(value)
+            accepted[name] = None if value in {None, ""} else check(value)
         except InvalidRequest as error:
             rejected[name] = Rejected(SessionOptionError.INVALID_VALUE, f"{name}: {error.message}")
     return replace(options, **accepted), rejected

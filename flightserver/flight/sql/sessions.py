@@ -85,7 +85,7 @@ class Sessions:
 
         Args:
             session_id: The cookie's value, or empty.
-            changes: New values by name; None clears an option.
+            changes: New values by name; None, and an empty text, clear an option.
 
         Returns:
             The session as it is now, whose id may be new, and the options that were rejected.

@@ -58,7 +58,6 @@ def test_an_option_is_set_by_a_value_of_its_kind(name: str, value: SessionValue,
     ("name", "value", "reason"),
     [
         ("catalog", "other", "the only catalog is 'lakehouse', found 'other'"),
-        ("schema", "", "expected text"),
         ("schema", 7, "expected text"),
         ("schema", "x" * 256, "expected text of 1 to 255"),
         ("bucket", "Testing", "can't name a bucket"),
