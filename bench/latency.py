@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench import data, plots, servers
 from bench.asking import Clients, Question
-from bench.measure import Page, median, percentile, table
+from bench.measure import Page, Watched, median, percentile, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,10 +21,11 @@ PEER = "ROAPI"
 LOOKUP = "SELECT * FROM orders WHERE o_orderkey = {key}"
 BOUND = "SELECT * FROM orders WHERE o_orderkey = ?"
 
-INTRODUCTION = """ADBC clients, each connection in a thread of its own in up to four client processes, ask one question \
-after the other for {seconds:g} seconds; medians of {repeats} rounds, in each of which all contestants take their turn. \
-The peer is ROAPI. The lookup is of one of {orders:,} orders by `o_orderkey`, another each time; ROAPI doesn't \
-implement bound parameters, so the statement holds the key as a literal, and ours is measured both ways."""
+INTRODUCTION = """ADBC clients, each connection in a thread of its own in up to four client processes, ask one \
+question after the other for {seconds:g} seconds; medians of {repeats} rounds, in each of which all contestants take \
+their turn. The peer is ROAPI. The lookup is of one of {orders:,} orders by `o_orderkey`, another each time; ROAPI \
+doesn't implement bound parameters, so the statement holds the key as a literal, and ours is measured both ways. CPU is \
+that of the server for one statement, and says more than the clock where clients and server share the cores."""
 
 
 @dataclass(slots=True)
@@ -35,6 +36,14 @@ class Contestant:
     server: Server
     question: Question
     rounds: dict[int, list[list[int]]] = field(default_factory=dict)
+    cpu: dict[int, list[float]] = field(default_factory=dict)
+
+    def run(self, clients: Clients, connections: int) -> None:
+        """One round."""
+        with Watched(self.server) as watched:
+            latencies = clients.round()
+        self.rounds.setdefault(connections, []).append(latencies)
+        self.cpu.setdefault(connections, []).append(watched.cpu_seconds * 1000 / len(latencies))
 
     def milliseconds(self, connections: int, percent: int) -> float:
         """Median over the rounds of a percentile."""
@@ -91,7 +100,7 @@ def _run(context: Context, contestants: Sequence[Contestant]) -> None:
             ]
             for _ in range(effort.repeats):
                 for contestant, asking in zip(contestants, clients, strict=True):
-                    contestant.rounds.setdefault(connections, []).append(asking.round())
+                    contestant.run(asking, connections)
 
 
 def _parts(context: Context, title: str, contestants: Sequence[Contestant]) -> list[str]:
@@ -105,11 +114,12 @@ def _parts(context: Context, title: str, contestants: Sequence[Contestant]) -> l
             f"{each.milliseconds(connections, 99):.2f}",
             f"{each.rate(connections, seconds):,.0f}",
             f"{each.rate(connections, seconds) / peer.rate(connections, seconds):.2f}",
+            f"{median(each.cpu[connections]):.2f}",
         )
         for connections in CONNECTIONS
         for each in contestants
     ]
-    headers = ("", "connections", "p50 ms", "p99 ms", "statements/s", "rate over the peer's")
+    headers = ("", "connections", "p50 ms", "p99 ms", "statements/s", "rate over the peer's", "CPU ms")
     name = title.lower().replace(",", "").replace(" ", "-")
     plot = plots.lines(
         context.results / f"latency-{name}.png",

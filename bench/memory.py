@@ -19,11 +19,11 @@ LIMIT_MB = 300
 PEER = "ROAPI"
 SLOW_SECONDS = 0.05
 
-INTRODUCTION = """One client reads `lineitem` twice over from Parquet as one result ({size:,.0f} MB as Arrow), quickly, \
-and once more sleeping {pause:.0f} ms after each batch: a server that doesn't wait for its client keeps what was not \
-read yet. Growth is resident memory at its peak less that before the first statement, so that buffers and caches which \
-a process keeps afterwards count; each in a process that has just started; medians of {repeats} rounds. The peer is \
-ROAPI. Ours must stay below {limit} MB."""
+INTRODUCTION = """One client reads `lineitem` twice over from Parquet as one result ({size:,.0f} MB as Arrow), \
+quickly, and once more sleeping {pause:.0f} ms after each batch: a server that doesn't wait for its client keeps what \
+was not read yet. Growth is resident memory at its peak less that before the first statement, so that buffers and \
+caches which a process keeps afterwards count; each in a process that has just started; medians of {repeats} rounds. \
+The peer is ROAPI. Ours must stay below {limit} MB."""
 
 
 def measure(context: Context) -> Page:

@@ -27,9 +27,9 @@ which all contestants take their turn. The peer is pyarrow.flight sending the sa
 over the time, whatever a server put on the wire. `flight` is pyarrow's client, `adbc` the ADBC Flight SQL driver; \
 pyarrow.flight alone has no SQL, so that ADBC can't ask it."""
 
-DIFFERENCES = """What differs: tpchgen-cli's files are Snappy with row groups of 7 MiB; ours are written by `ingest.file` \
-from those, and hold one more column, `_rid`, which the statement for ROAPI leaves out by naming all others. ROAPI \
-sends strings as Arrow's view type where ours are plain, hence more bytes. Its tables from Parquet have \
+DIFFERENCES = """What differs: tpchgen-cli's files are Snappy with row groups of 7 MiB; ours are written by \
+`ingest.file` from those, and hold one more column, `_rid`, which the statement for ROAPI leaves out by naming all \
+others. ROAPI sends strings as Arrow's view type where ours are plain, hence more bytes. Its tables from Parquet have \
 `use_memory_table: false`; without, it loads them at start ("in memory"). RSS is the server's resident memory before \
 and at its peak during a reading."""
 

@@ -23,7 +23,8 @@ def main(uri: str) -> None:
             print("result", result.rows, "rows in", len(result), "pages")
             print("page 17 begins with", result[17]["n"][0].as_py())
             print("the last page has", result[-1].num_rows, "rows")
-            print("kept for longer", result.renew() >= result.expires_at)
+            before = result.expires_at
+            print("kept for longer:", result.renew() > before)
             total = sum(page.num_rows for page in result)
             print("all pages together", total, "rows")
 

@@ -29,12 +29,9 @@ def main(uri: str) -> None:
         )
         print(means.to_string(index=False))
 
-        cold = pd.read_sql(
-            "SELECT * FROM example_readings WHERE celsius < ? ORDER BY taken",
-            connection,
-            params=(0,),
-            dtype_backend="pyarrow",
-        )
+        # pandas has no parameters for ADBC drivers; a cursor has them (adbc_dbapi.py).
+        sql = "SELECT * FROM example_readings WHERE celsius < 0 ORDER BY taken"
+        cold = pd.read_sql(sql, connection, dtype_backend="pyarrow")
         print("cold", len(cold), "rows,", cold["celsius"].dtype)
 
         with connection.cursor() as cursor:

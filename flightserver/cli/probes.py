@@ -1,6 +1,7 @@
 """What `flightserver doctor` looks at.
 
-Each probe says what it found and, if that is not well, the command that mends it. A probe changes nothing that stays: the one of the disk writes a file and removes it.
+Each probe says what it found and, if that is not well, the command that mends it. A probe changes nothing that stays:
+the one of the disk writes a file and removes it.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import argparse
 import sys
 from contextlib import contextmanager
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -88,11 +89,14 @@ def _write_table(stream: Stream, sink: BinaryIO) -> None:
         if sum(each.num_rows for each in batches) > TABLE_ROWS:
             break
     rows = pa.Table.from_batches(batches, schema=stream.schema)
-    console = output_console(sink)
+    text = None if sink is sys.stdout.buffer else StringIO()
+    console = output_console(text)
     console.print(rich_table(rows.slice(0, TABLE_ROWS)))
     counted = f"{rows.num_rows:,} row{'' if rows.num_rows == 1 else 's'}"
     more = f"the first {TABLE_ROWS} rows; --format csv, json or arrow has them all"
     console.print(more if rows.num_rows > TABLE_ROWS else counted, style="dim")
+    if text is not None:
+        sink.write(text.getvalue().encode())
 
 
 def _write_csv(stream: Stream, sink: BinaryIO) -> None:

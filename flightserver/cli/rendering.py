@@ -10,10 +10,8 @@ from __future__ import annotations
 import base64
 import json
 import math
-import sys
 from datetime import date, time, timedelta
 from decimal import Decimal
-from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -25,7 +23,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
+    from typing import TextIO
 
 _ANY_WIDTH = 100_000
 """Where no terminal bounds it, a table is as wide as its rows."""
@@ -36,9 +34,8 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
 """Control characters in data must not control the terminal."""
 
 
-def output_console(sink: BinaryIO | None = None) -> Console:
-    """A console on standard output or `sink`, as wide as the terminal or, where there is none, as what is printed."""
-    file = None if sink is None or sink is sys.stdout.buffer else TextIOWrapper(sink, "utf-8", write_through=True)
+def output_console(file: TextIO | None = None) -> Console:
+    """A console on standard output or `file`, as wide as the terminal or, where there is none, as what is printed."""
     console = Console(file=file, highlight=False)
     if not console.is_terminal:
         console.width = _ANY_WIDTH

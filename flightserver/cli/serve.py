@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,9 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
     logger.warning("there are no users: whoever reaches this address can read and change everything")
     signals.wait()
     logger.info("stopping")
-    if not server.stop():
+    if not server.stop() or _jobs_go_on():
         end_process(0)
     return 0
+
+
+def _jobs_go_on() -> bool:
+    """Whether threads are left that Python would wait for: the ingestion of a client that has gone away."""
+    return any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:

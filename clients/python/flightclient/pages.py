@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import pyarrow as pa
@@ -15,7 +16,6 @@ from flightclient.results import PageFacts, decode_object, decode_result
 from flightclient.translation import translated
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from types import TracebackType
 
     from flightclient.connection import Connection
@@ -117,6 +117,6 @@ class PagedResult(Sequence["pa.Table"]):
 
 
 def _as_datetime(time: pa.TimestampScalar) -> datetime:
-    """Microseconds are what a datetime has; pyarrow's scalar is in nanoseconds, for which it would want pandas."""
-    converted: datetime = time.cast(pa.timestamp("us", tz="UTC"), safe=False).as_py()
-    return converted
+    """Python's own UTC and microseconds: pyarrow's would want a database of time zones, and pandas for nanoseconds."""
+    converted: datetime = time.cast(pa.timestamp("us"), safe=False).as_py()
+    return converted.replace(tzinfo=UTC)

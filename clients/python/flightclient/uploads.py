@@ -8,6 +8,7 @@ other once gRPC's window (64 KiB) is full of them, and waiting for each would ha
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -19,8 +20,8 @@ from flightclient.translation import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import RawIOBase
     from pathlib import Path
-    from typing import BinaryIO
 
     from flightclient.connection import Connection
 
@@ -42,21 +43,22 @@ def send_file(connection: Connection, path: Path, progress: Callable[[Progress],
         ProtocolError: The server received other bytes than were sent.
     """
     try:
-        with path.open("rb", buffering=0) as file:
-            return _send(connection, path.name, file, path.stat().st_size, progress)
+        file = path.open("rb", buffering=0)
     except OSError as error:
-        raise InvalidRequest(f"the file {str(path)!r} can't be read: {error.strerror}") from None
+        raise _unreadable(path, error) from None
+    with file:
+        return _send(connection, path, file, os.fstat(file.fileno()).st_size, progress)
 
 
 def _send(
-    connection: Connection, name: str, file: BinaryIO, size: int, progress: Callable[[Progress], None] | None
+    connection: Connection, path: Path, file: RawIOBase, size: int, progress: Callable[[Progress], None] | None
 ) -> UploadResult:
     sent = hashlib.sha256()
-    command = encode_object({"upload": name, "bytes": size})
+    command = encode_object({"upload": path.name, "bytes": size})
     with translated():
         writer, answers = connection.put(command, _SCHEMA)
         with writer:
-            for number, chunk in enumerate(_chunks(file)):
+            for number, chunk in enumerate(_chunks(path, file)):
                 sent.update(chunk)
                 writer.write_batch(pa.record_batch([pa.array([chunk], pa.binary())], schema=_SCHEMA))
                 if number >= _UNACKNOWLEDGED:
@@ -67,13 +69,23 @@ def _send(
                 last = _report(answer, size, progress)
     received = decode_result(UploadResult, last)
     if received.sha256 != sent.hexdigest():
-        raise ProtocolError(f"the server received other bytes of {name} than were sent; send it again")
+        raise ProtocolError(f"the server received other bytes of {path.name} than were sent; send it again")
     return received
 
 
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    while chunk := file.read(CHUNK_BYTES):
+def _chunks(path: Path, file: RawIOBase) -> Iterator[bytes]:
+    while True:
+        try:
+            chunk = file.read(CHUNK_BYTES)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        if not chunk:
+            return
         yield chunk
+
+
+def _unreadable(path: Path, error: OSError) -> InvalidRequest:
+    return InvalidRequest(f"the file {str(path)!r} can't be read: {error.strerror}")
 
 
 def _report(answer: pa.Buffer | None, size: int, progress: Callable[[Progress], None] | None) -> dict[str, Any]:
