@@ -24,8 +24,8 @@ BOUND = "SELECT * FROM orders WHERE o_orderkey = ?"
 INTRODUCTION = """ADBC clients, each connection in a thread of its own in up to four client processes, ask one \
 question after the other for {seconds:g} seconds; medians of {repeats} rounds, in each of which all contestants take \
 their turn. The peer is ROAPI. The lookup is of one of {orders:,} orders by `o_orderkey`, another each time; ROAPI \
-doesn't implement bound parameters, so the statement holds the key as a literal, and ours is measured both ways. CPU is \
-that of the server for one statement, and says more than the clock where clients and server share the cores."""
+doesn't implement bound parameters, so the statement holds the key as a literal, and ours is measured both ways. CPU \
+is that of the server for one statement, and says more than the clock where clients and server share the cores."""
 
 
 @dataclass(slots=True)

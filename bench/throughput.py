@@ -13,6 +13,8 @@ from bench.fetching import fetch
 from bench.measure import MB, Page, Watched, median, table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bench.context import Context
     from bench.fetching import Fetched
     from bench.servers import Server
@@ -72,7 +74,7 @@ def measure(context: Context) -> Page:
     return _page(context, contestants, rows)
 
 
-def _contestants(context: Context, stack: ExitStack, source: data.Path, lake: data.Path) -> list[Contestant]:
+def _contestants(context: Context, stack: ExitStack, source: Path, lake: Path) -> list[Contestant]:
     work = context.work
     raw = stack.enter_context(servers.raw_flight(work, source))
     ours = stack.enter_context(servers.lakehouse(work, lake))

@@ -110,8 +110,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: CacheSettings = msgspec.field(default_factory=CacheSettings)
 
     def rows(self) -> list[tuple[str, str]]:
-        """Each setting as (`section.name`, value), for `system.settings`. No setting holds a secret."""
-        tree: dict[str, dict[str, Any]] = msgspec.to_builtins(self, enc_hook=str)
+        """Each setting as (`section.name`, value), for `system.settings`.
+
+        No setting holds a secret. Of paths only the last part is shown: the rest is the host's business.
+        """
+        tree: dict[str, dict[str, Any]] = msgspec.to_builtins(self, enc_hook=lambda path: path.name)
         return [(f"{section}.{name}", str(value)) for section, fields in tree.items() for name, value in fields.items()]
 
 

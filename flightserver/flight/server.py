@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import threading
 import time
+from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.flight as fl
 
 from flightserver.errors import BackendUnavailable, InvalidRequest
@@ -77,7 +80,7 @@ class FlightServer(fl.FlightServerBase):
                 auth_handler=OpenHandshake(),
                 middleware={MIDDLEWARE: CallMiddlewareFactory(sessions, self._completed)},
             )
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             raise BackendUnavailable(f"can't listen on {host} port {port}: it is in use or not ours") from error
         self.uri = f"grpc://{host}:{self.port}"
 
@@ -105,7 +108,8 @@ class FlightServer(fl.FlightServerBase):
     def get_flight_info(self, context: Any, descriptor: Any) -> fl.FlightInfo:
         """What a descriptor answers, and the tickets that fetch it."""
         self._check_size(descriptor)
-        return self._reading.info(call_context(context), descriptor)
+        call = replace(call_context(context), is_cancelled=context.is_cancelled)
+        return self._reading.info(call, descriptor)
 
     @translated("GetSchema")
     def get_schema(self, context: Any, descriptor: Any) -> fl.SchemaResult:
@@ -130,9 +134,11 @@ class FlightServer(fl.FlightServerBase):
         self._check_size(descriptor)
         given = (sent_schema(reader), held_batches(reader, self._input_bytes))
         schema, batches = self._reading.exchange(call_context(context), descriptor, given, context.is_cancelled)
-        writer.begin(schema)
-        for batch in batches:
-            writer.write_batch(batch)
+        # A client that goes away must not leave the statement to the garbage collector.
+        with closing(batches):
+            writer.begin(schema)
+            for batch in batches:
+                writer.write_batch(batch)
 
     @translated("DoAction")
     def do_action(self, context: Any, action: Any) -> Iterator[fl.Result]:
@@ -144,7 +150,7 @@ class FlightServer(fl.FlightServerBase):
         if request is not None:
             answer = self._protocol.run(context, request)
             return iter([] if answer is None else [fl.Result(answer)])
-        call = call_context(context)
+        call = replace(call_context(context), is_cancelled=context.is_cancelled)
         results = (fl.Result(answer) for answer in self._registry.get(action.type).run(call, body))
         return translated_batches(results, "DoAction")
 

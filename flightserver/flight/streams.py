@@ -92,11 +92,8 @@ def held_batches(reader: Any, max_bytes: int) -> list[pa.RecordBatch]:
 
 def one_batch(schema: pa.Schema, batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     """The rows of all batches as one."""
-    return (
-        pa.Table.from_batches(batches, schema=schema).combine_chunks().to_batches()[0]
-        if batches
-        else (pa.RecordBatch.from_pylist([], schema=schema))
-    )
+    merged = pa.Table.from_batches(batches, schema=schema).combine_chunks().to_batches()
+    return merged[0] if merged else pa.RecordBatch.from_pylist([], schema=schema)
 
 
 def _first_line(error: BaseException) -> str:

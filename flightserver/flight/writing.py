@@ -186,5 +186,4 @@ def _bound(reader: Any) -> pa.RecordBatch | None:
     schema = sent_schema(reader)
     if not schema.names:
         return None
-    batches = held_batches(reader, MAX_BOUND_BYTES)
-    return one_batch(schema, batches) if batches else None
+    return one_batch(schema, held_batches(reader, MAX_BOUND_BYTES))

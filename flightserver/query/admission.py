@@ -6,11 +6,16 @@ refused at once, which costs nothing and tells clients to slow down while the se
 
 A slot that becomes free goes straight to the statement that has waited longest; nobody who arrives later can take it.
 
-Locking: `_lock` guards `_running`, `_queue`, the counters and every `_Waiter.granted`. Waiting happens outside it.
+A stream pauses its slot while its client reads, so that clients that read slowly, or never, keep nobody from running.
+It resumes at the head of the queue and is never refused. At most `max_waiting` slots are paused; further ones are kept.
+
+Locking: `_lock` guards `_running`, `_paused`, `_queue`, the counters, every `_Waiter.granted` and `Slot.paused`.
+Waiting happens outside it.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -60,13 +65,26 @@ class Slot:
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
+        self.paused = False
         # Taking it without waiting tells exactly one of several callers that it is the first to release the slot.
         self._released = threading.Lock()
 
     def release(self) -> None:
         """Let the next statement run. Doing it again does nothing."""
         if self._released.acquire(blocking=False):
-            self._admission.give_back()
+            self._admission.give_back(self)
+
+    def pause(self) -> None:
+        """Let others run meanwhile, if not too many have done so."""
+        self._admission.pause(self)
+
+    def resume(self, is_cancelled: Callable[[], bool] | None = None) -> None:
+        """Wait for the right to go on, before all others.
+
+        Raises:
+            Cancelled: `is_cancelled` said so.
+        """
+        self._admission.resume(self, is_cancelled)
 
     def __enter__(self) -> Self:
         return self
@@ -92,6 +110,7 @@ class Admission:
         self._wait_seconds = wait_seconds
         self._lock = threading.Lock()
         self._running = 0
+        self._paused = 0
         self._queue: deque[_Waiter] = deque()
         self._admitted = 0
         self._refused = 0
@@ -125,21 +144,54 @@ class Admission:
                 raise Overloaded(f"{self._busy()}; at most {self._max_waiting} may wait. Try again later")
             waiter = _Waiter()
             self._queue.append(waiter)
-        return self._wait(waiter, is_cancelled)
+        return self._wait(waiter, is_cancelled, self._wait_seconds)
 
-    def give_back(self) -> None:
+    def give_back(self, slot: Slot) -> None:
         """Hand a slot to the statement that has waited longest; for `Slot`."""
         with self._lock:
-            if not self._queue:
-                self._running -= 1
+            if slot.paused:
+                slot.paused = False
+                self._paused -= 1
                 return
-            waiter = self._queue.popleft()
-            waiter.granted = True
-            self._admitted += 1
+            self._pass_on()
+
+    def pause(self, slot: Slot) -> None:
+        """Hand a slot on for as long as it is paused; for `Slot`."""
+        with self._lock:
+            if not slot.paused and self._paused < self._max_waiting:
+                slot.paused = True
+                self._paused += 1
+                self._pass_on()
+
+    def resume(self, slot: Slot, is_cancelled: Callable[[], bool] | None) -> None:
+        """Take a paused slot back; for `Slot`."""
+        with self._lock:
+            if not slot.paused:
+                return
+            if self._running < self._max_running:
+                self._running += 1
+                self._paused -= 1
+                slot.paused = False
+                return
+            waiter = _Waiter()
+            self._queue.appendleft(waiter)
+        self._wait(waiter, is_cancelled, math.inf)
+        with self._lock:
+            self._paused -= 1
+            slot.paused = False
+
+    def _pass_on(self) -> None:
+        """Give the right to run to the head of the queue; the lock is held."""
+        if not self._queue:
+            self._running -= 1
+            return
+        waiter = self._queue.popleft()
+        waiter.granted = True
+        self._admitted += 1
         waiter.turn.set()
 
-    def _wait(self, waiter: _Waiter, is_cancelled: Callable[[], bool] | None) -> Slot:
-        deadline = time.monotonic() + self._wait_seconds
+    def _wait(self, waiter: _Waiter, is_cancelled: Callable[[], bool] | None, seconds: float) -> Slot:
+        deadline = time.monotonic() + seconds
         while not waiter.turn.wait(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic()))):
             cancelled = is_cancelled is not None and is_cancelled()
             if cancelled or time.monotonic() >= deadline:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from flightserver.catalog.entities import PRIMARY
+import pyarrow as pa
+
+from flightserver.catalog.entities import PRIMARY, DatasetKey
 from flightserver.catalog.log import Operation
 from flightserver.errors import InvalidRequest, NotFound
 from flightserver.query.namespace import CATALOG, INFORMATION_SCHEMA, PUBLIC, SYSTEM, Scope
@@ -21,8 +23,6 @@ from flightserver.tables.writes import CreateRequest, Mode, OnExisting, Tables, 
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pyarrow as pa
 
     from flightserver.query.engine import Engine
     from flightserver.query.request import Planned
@@ -48,6 +48,7 @@ class Changes:
             CommitConflict: Another write changed the same table first; a retry is safe.
         """
         statement, request = planned.statement, planned.request
+        bound = assigned(statement, request.parameters)
         target = statement.target
         if target is None:  # every kind that changes data names its target
             raise InvalidRequest("the statement names no table")
@@ -55,18 +56,14 @@ class Changes:
         operation = Operation(id=operation_id, kind=statement.kind.value, detail=str(target), user=request.user)
         match statement.kind:
             case Kind.INSERT:
-                return self._insert(planned, target, operation, guard)
+                return self._insert(planned, target, bound, operation, guard)
             case Kind.CREATE_TABLE | Kind.CREATE_TABLE_AS:
-                return self._create(planned, target.name, bucket, operation, guard)
+                return self._create(planned, DatasetKey(bucket, target.name), bound, operation, guard)
             case Kind.DROP_TABLE:
                 return self._drop(planned, target, operation)
             case _:
                 dataset = planned.scope.dataset(target.name, target.schema)
-                schema = decode(dataset.schema)
-                self._tables.write(
-                    self._write_request(dataset.name, dataset.bucket, Mode.REPLACE, schema, operation), ()
-                )
-                return dataset.rows
+                return self._tables.clear(dataset.name, dataset.bucket, operation)
 
     def _target_bucket(self, planned: Planned, target: TableName) -> str:
         schema = target.schema or planned.scope.schema
@@ -78,9 +75,12 @@ class Changes:
             raise NotFound(planned.scope.missing(CATALOG, schema, target.name))
         return schema
 
-    def _insert(self, planned: Planned, target: TableName, operation: Operation, guard: Guard) -> int:
+    def _insert(
+        self, planned: Planned, target: TableName, bound: pa.RecordBatch | None, operation: Operation, guard: Guard
+    ) -> int:
+        if target.schema is None and target.name in planned.scope.given:
+            raise InvalidRequest(f"{target.name!r} is the stream that came with the statement: it can only be read")
         dataset = planned.scope.dataset(target.name, target.schema)
-        bound = assigned(planned.statement, planned.request.parameters)
         rewritten = insert_from_bound(planned.statement)
         if rewritten is not None and bound is not None:
             given = {**planned.scope.given, BOUND: (bound.schema, [bound])}
@@ -97,10 +97,12 @@ class Changes:
             lambda careful: self._engine.insert(planned.statement.sql, planned.scope, values, careful=careful)
         )
 
-    def _create(self, planned: Planned, name: str, bucket: str, operation: Operation, guard: Guard) -> int:
+    def _create(
+        self, planned: Planned, key: DatasetKey, bound: pa.RecordBatch | None, operation: Operation, guard: Guard
+    ) -> int:
         statement = planned.statement
-        exists = (bucket, name) in planned.scope.snapshot.datasets
-        if exists and statement.exists_ok and not statement.or_replace:
+        bucket, name = key
+        if key in planned.scope.snapshot.datasets and statement.exists_ok and not statement.or_replace:
             return 0
         columns = None if statement.columns is None else self._engine.column_schema(statement.columns)
         if statement.query is None:
@@ -116,14 +118,18 @@ class Changes:
                 )
             )
             return 0
-        bound = next(each_row(assigned(statement, planned.request.parameters)), {})
+        if bound is not None and bound.num_rows != 1:
+            raise InvalidRequest(f"CREATE TABLE AS runs once: bind one row of values, not {bound.num_rows}")
+        values = next(each_row(bound), {})
         query = _renamed(statement.query, columns)
-        frame = self._engine.query(query, planned.scope, bound)
+        frame = self._engine.query(query, planned.scope, values)
         mode = Mode.REPLACE if statement.or_replace else Mode.CREATE
-        schema = wire_schema(frame.schema()) if columns is None else columns
+        # That a literal or a count is never null says nothing about what the table may hold later.
+        found = pa.schema([field.with_nullable(True) for field in wire_schema(frame.schema())])  # noqa: FBT003  # pyarrow's signature
+        schema = found if columns is None else columns
         request = self._write_request(name, bucket, mode, schema, operation, statement.primary_key)
         rows = self._engine.rows(
-            lambda careful: self._engine.query(query, planned.scope, bound, careful=True) if careful else frame
+            lambda careful: self._engine.query(query, planned.scope, values, careful=True) if careful else frame
         )
         return self._tables.write(request, guard.iterate(rows)).rows
 

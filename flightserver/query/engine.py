@@ -23,7 +23,8 @@ from datafusion.object_store import LocalFileSystem
 
 from flightserver.errors import InvalidRequest, LimitExceeded, NotFound
 from flightserver.query.failures import PlanDefect, missing_table, translate
-from flightserver.query.namespace import CATALOG, PUBLIC, Namespace, Scope
+from flightserver.query.namespace import BARE, CATALOG, Namespace, Scope
+from flightserver.query.parameters import with_types
 from flightserver.query.scan import Scans
 
 if TYPE_CHECKING:
@@ -118,6 +119,21 @@ class Engine:
     def _plan(
         self, sql: str, scope: Scope, parameters: Parameters, options: SQLOptions, *, careful: bool = False
     ) -> DataFrame:
+        try:
+            return self._plan_once(sql, scope, parameters, options, careful=careful)
+        except InvalidRequest as untyped:
+            # Some operators can't be planned over placeholders without types, such as `$1 || $2`.
+            typed = with_types(sql, {name: value.type for name, value in parameters.items()})
+            if typed == sql:
+                raise
+            try:
+                return self._plan_once(typed, scope, parameters, options, careful=careful)
+            except InvalidRequest:
+                raise untyped from None
+
+    def _plan_once(
+        self, sql: str, scope: Scope, parameters: Parameters, options: SQLOptions, *, careful: bool
+    ) -> DataFrame:
         context = self._careful if careful else self._usual
         try:
             with self._namespaces[context].use(scope):
@@ -180,7 +196,7 @@ def _context(settings: QuerySettings, runtime: RuntimeEnvBuilder, *, careful: bo
             "datafusion.optimizer.prefer_hash_join": str(not careful).lower(),
             "datafusion.execution.collect_statistics": str(not careful).lower(),
         }
-    ).with_default_catalog_and_schema(CATALOG, PUBLIC)
+    ).with_default_catalog_and_schema(CATALOG, BARE)
     context = SessionContext(config, runtime)
     context.sql(f"SET datafusion.runtime.max_temp_directory_size = '{settings.spill_bytes // 2**20}M'")
     return context

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flightserver.query.admission import Admission
-    from flightserver.query.request import Planned
+    from flightserver.query.admission import Admission, Slot
+    from flightserver.query.request import Planned, Request
     from flightserver.query.running import QueryHandle, RunningQueries
     from flightserver.query.watchdog import Guard, Watchdog
     from flightserver.telemetry import Metrics
@@ -34,12 +34,12 @@ class Gate:
         self.running = running
         self._watchdog = watchdog
         self._metrics = metrics
-        # Single operations on a dict are atomic; an operation runs once at a time.
-        self._by_operation: dict[str, QueryHandle] = {}
+        # Single operations on dict and list are atomic; the ticket of a query may be fetched several times at once.
+        self._by_operation: dict[str, list[QueryHandle]] = {}
         self._timeout_seconds = timeout_seconds
 
     @contextmanager
-    def run(self, planned: Planned) -> Iterator[QueryHandle]:
+    def run(self, planned: Planned) -> Iterator[tuple[QueryHandle, Slot]]:
         """Hold a slot; the statement is listed as queued, running, then finished, failed or cancelled.
 
         Raises:
@@ -47,36 +47,35 @@ class Gate:
         """
         request = planned.request
         kind = planned.statement.kind.value
-        asker_is_gone = request.is_cancelled
-
-        def gone() -> bool:
-            return handle.cancelled or (asker_is_gone is not None and asker_is_gone())
-
-        with (
-            self.running.record(request.sql, user=request.user, kind=kind) as handle,
-            self.admission.slot(
-                lambda: handle.cancelled or (request.is_cancelled is not None and request.is_cancelled())
-            ),
-        ):
-            handle.run()
-            self._by_operation[request.operation] = handle
+        with self.running.record(request.sql, user=request.user, kind=kind) as handle:
+            running = self._by_operation.setdefault(request.operation, [])
+            running.append(handle)
             try:
-                yield handle
+                with self.admission.slot(lambda: handle.cancelled or _is_gone(request)) as slot:
+                    handle.run()
+                    yield handle, slot
             finally:
-                self._by_operation.pop(request.operation, None)
+                running.remove(handle)
+                if not running:
+                    self._by_operation.pop(request.operation, None)
                 done = handle.entry()
                 self._metrics.streamed_rows.inc(done.rows)
                 self._metrics.streamed_bytes.inc(done.bytes)
 
     def cancel(self, operation: str) -> bool:
-        """Stop the statement that runs for an operation id; False when none does."""
-        handle = self._by_operation.get(operation)
-        if handle is not None:
+        """Stop the statements that run or wait for an operation id; False when none does."""
+        handles = list(self._by_operation.get(operation, ()))
+        for handle in handles:
             handle.cancel()
-        return handle is not None
+        return bool(handles)
 
     def guard(self, planned: Planned, handle: QueryHandle) -> Guard:
         """What interrupts the statement's calls into the engine when time is up or nobody waits any more."""
         asked = planned.request.timeout_seconds
         seconds = self._timeout_seconds if asked is None else min(asked, self._timeout_seconds)
-        return self._watchdog.guard(handle, seconds, planned.request.is_cancelled)
+        changes = planned.frame is None
+        return self._watchdog.guard(handle, seconds, planned.request.is_cancelled, pauses_count=changes)
+
+
+def _is_gone(request: Request) -> bool:
+    return request.is_cancelled is not None and request.is_cancelled()

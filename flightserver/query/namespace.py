@@ -34,6 +34,8 @@ CATALOG = "lakehouse"
 PUBLIC = "public"
 SYSTEM = "system"
 INFORMATION_SCHEMA = "information_schema"
+BARE = "__bare"
+"""Where the engine looks for names without a schema; no client sees this name."""
 INPUT = "input"
 """Name under which a statement sees the stream that was sent with it."""
 
@@ -61,8 +63,10 @@ class Scope:
             NotFound: There is none; the message suggests near names.
             InvalidRequest: A bare name is ambiguous.
         """
-        if schema is None:
-            schema = self.schema
+        if schema in {None, BARE}:
+            if self.schema in self.snapshot.buckets and (self.schema, name) in self.snapshot.datasets:
+                return self.snapshot.dataset(name, bucket=self.schema)
+            schema = PUBLIC
         if schema == PUBLIC:
             return self._bare(name)
         if schema in self.snapshot.buckets:
@@ -76,6 +80,7 @@ class Scope:
 
     def missing(self, catalog: str, schema: str, name: str) -> str:
         """Says that a table does not exist, and which near names do."""
+        schema = PUBLIC if schema == BARE else schema
         if catalog != CATALOG:
             return f"catalog {catalog!r} doesn't exist: there is one, {CATALOG!r}"
         known = self.schemas()
@@ -132,7 +137,7 @@ class Namespace(CatalogProvider):
 
     def schema_names(self) -> set[str]:
         """All schemas of the current scope."""
-        return set(self._planning().scope.schemas())
+        return {BARE, *self._planning().scope.schemas()}
 
     def schema(self, name: str) -> SchemaProvider | None:  # type: ignore[override]  # annotated narrower than it is
         """The schema provider of that name."""
@@ -148,10 +153,10 @@ class Namespace(CatalogProvider):
             return None
 
     def _make(self, scope: Scope, schema: str, name: str) -> Table:
-        if schema == PUBLIC and name in scope.given:
+        if schema == BARE and name in scope.given:
             given_schema, batches = scope.given[name]
             return self._scans.memory_table(given_schema, [batches])
-        if schema == PUBLIC and scope.schema in self._fixed and name in self._fixed[scope.schema]:
+        if schema == BARE and scope.schema in self._fixed and name in self._fixed[scope.schema]:
             schema = scope.schema
         if schema in self._fixed:
             source = self._fixed[schema].get(name)
@@ -161,14 +166,14 @@ class Namespace(CatalogProvider):
                 raise NotFound(msg)
             table = source(scope)
             return self._scans.memory_table(table.schema, [table.combine_chunks().to_batches()])
-        return self._scans.table(scope.dataset(name, None if schema == PUBLIC else schema))
+        return self._scans.table(scope.dataset(name, schema))
 
     def names(self, schema: str) -> set[str]:
         """Tables of a schema, for SHOW TABLES."""
         scope = self._planning().scope
         if schema in self._fixed:
             return set(self._fixed[schema])
-        return {key.name for key in scope.snapshot.datasets if schema in {PUBLIC, key.bucket}}
+        return {key.name for key in scope.snapshot.datasets if schema in {BARE, PUBLIC, key.bucket}}
 
     def _planning(self) -> _Planning:
         planning: _Planning | None = getattr(self._current, "planning", None)

@@ -7,12 +7,12 @@ planning, because the engine takes an unbound placeholder for a null.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from flightserver.errors import InvalidRequest
+from flightserver.query.tokens import substituted
 from flightserver.query.wire import wire_schema
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ _SQL_TYPES = {
 BOUND = "__bound"
 """Name under which an INSERT of bound rows reads them."""
 
-_PLACEHOLDER = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(\w+)""")
-
 
 def assigned(statement: Statement, rows: pa.RecordBatch | None) -> pa.RecordBatch | None:
     """The bound rows with one column per placeholder, named as it, in the statement's order.
@@ -58,21 +56,27 @@ def assigned(statement: Statement, rows: pa.RecordBatch | None) -> pa.RecordBatc
     if rows is None or given < len(names):
         listed = ", ".join(f"${name}" for name in names)
         raise InvalidRequest(f"the statement has {len(names)} placeholders ({listed}), {given} values were bound")
-    columns = {name.removeprefix("$"): index for index, name in enumerate(rows.schema.names)}
-    if all(name in columns for name in names):
-        order = [columns[name] for name in names]
-    elif all(name.isdecimal() for name in names):
-        order = [int(name) - 1 for name in names]
-    else:
-        order = list(range(len(names)))
-    if not all(0 <= index < given for index in order) or given != len(names):
-        listed = ", ".join(f"${name}" for name in names)
-        raise InvalidRequest(f"the statement has placeholders {listed}, {given} values were bound")
+    order = _order(names, rows.schema.names)
+    if given != len(names) or not all(0 <= index < given for index in order):
+        listed, bound = ", ".join(f"${name}" for name in names), ", ".join(rows.schema.names)
+        raise InvalidRequest(f"the statement has placeholders {listed}; {given} values were bound: {bound}")
     schema = wire_schema(
         pa.schema([rows.schema.field(index).with_name(name) for index, name in zip(order, names, strict=True)])
     )
     arrays = [_plain(rows.column(index), field.type) for index, field in zip(order, schema, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([field.with_nullable(True) for field in schema]))  # noqa: FBT003  # pyarrow's own signature
+
+
+def _order(names: tuple[str, ...], bound: list[str]) -> list[int]:
+    """Index of each placeholder's column; -1 where it has none."""
+    columns = {name.removeprefix("$"): index for index, name in enumerate(bound)}
+    if all(name in columns for name in names):
+        return [columns[name] for name in names]
+    if all(name.isdecimal() for name in names):
+        return [int(name) - 1 for name in names]
+    # Clients that bind a tuple number the columns, whatever the placeholders are called.
+    by_place = all(not name or name.removeprefix("$").isdecimal() for name in bound)
+    return list(range(len(names))) if by_place else [columns.get(name, -1) for name in names]
 
 
 def _plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -97,7 +101,7 @@ def _value(value: pa.Scalar) -> pa.Scalar:
     return pa.scalar(None) if is_list and not value.is_valid else value
 
 
-def with_types(sql: str, types: Mapping[str, pa.DataType | None]) -> str:
+def with_types(sql: str, types: Mapping[str, pa.DataType]) -> str:
     """The statement with each placeholder cast to its type, for where the engine must know it before it binds.
 
     The engine plans before it puts values in the place of placeholders, and some operators refuse to be planned over
@@ -105,15 +109,15 @@ def with_types(sql: str, types: Mapping[str, pa.DataType | None]) -> str:
 
     Args:
         sql: A statement.
-        types: Placeholder -> Arrow type of its value; None, and a type without a SQL name, leave it as it is.
+        types: Placeholder -> Arrow type of its value. One that has no value yet is taken for text, and one whose type
+            has no SQL name is left as it is.
     """
 
-    def cast(match: re.Match[str]) -> str:
-        kind = None if match[1] is None else types.get(match[1])
-        name = None if kind is None else _SQL_TYPES.get(str(kind))
-        return match[0] if name is None else f"CAST(${match[1]} AS {name})"
+    def cast(name: str) -> str:
+        sql_name = _SQL_TYPES.get(str(types.get(name, pa.string())))
+        return f"${name}" if sql_name is None else f"CAST(${name} AS {sql_name})"
 
-    return _PLACEHOLDER.sub(cast, sql)
+    return substituted(sql, cast)
 
 
 def insert_from_bound(statement: Statement) -> str | None:
@@ -124,8 +128,6 @@ def insert_from_bound(statement: Statement) -> str | None:
     """
     if statement.row_values is None or not statement.placeholders:
         return None
-    start, end = statement.row_values
-    values = statement.sql[start:end]
-    inner = values[values.index("(") + 1 : -1]
-    columns = _PLACEHOLDER.sub(lambda match: match[0] if match[1] is None else f'"{match[1]}"', inner)
-    return f'{statement.sql[:start]}SELECT {columns} FROM "{BOUND}"'  # noqa: S608  # the statement's own text
+    place = statement.row_values
+    columns = substituted(statement.sql[place.first : place.end], lambda name: f'"{name}"')
+    return f'{statement.sql[: place.keyword]}SELECT {columns} FROM "{BOUND}"'  # noqa: S608  # the statement's own text

@@ -18,12 +18,13 @@ import pyarrow as pa
 from datafusion import LogicalPlan, SessionContext
 from datafusion.catalog import Table
 
+from flightserver.errors import BackendUnavailable
 from flightserver.tables.schema import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flightserver.catalog.entities import Dataset
+    from flightserver.catalog.entities import Dataset, Segment
     from flightserver.storage.buckets import Buckets
 
 _LISTING_SCAN = 1
@@ -71,10 +72,16 @@ class Scans:
         self._lock = threading.Lock()
 
     def table(self, dataset: Dataset) -> Table:
-        """The table that reads `dataset` as it stands in its snapshot."""
+        """The table that reads `dataset` as it stands in its snapshot.
+
+        Raises:
+            BackendUnavailable: A file of it is missing, or has another size than it was written with.
+        """
         pinned = self._in_memory(dataset)
         if pinned is not None:
             return self.memory_table(decode(dataset.schema), pinned)
+        for segment in dataset.segments:
+            self._check(segment)
         key = (dataset.id, dataset.version)
         with self._lock:
             kept = self._tables.get(key)
@@ -97,6 +104,23 @@ class Scans:
         # A context of its own: partitions can only be given together with a name, which no client may see.
         private = SessionContext()
         return Table(private.create_dataframe(batches, name="partitions"))
+
+    def _check(self, segment: Segment) -> None:
+        """The engine takes a missing or empty file for one without rows, so each use of a table looks first."""
+        objects = self._buckets.get(segment.bucket).objects
+        size = 0
+        for key in segment.object_keys():
+            found = objects.head(key)
+            if found is None:
+                raise BackendUnavailable(
+                    f"file {key!r} of bucket {segment.bucket!r} is missing: restore it from a backup"
+                )
+            size += found.size
+        if size != segment.bytes:
+            raise BackendUnavailable(
+                f"the files of {segment.directory!r} in bucket {segment.bucket!r} have {size:,} bytes and should have "
+                f"{segment.bytes:,}: restore them from a backup"
+            )
 
     def _build(self, dataset: Dataset) -> Table:
         schema = decode(dataset.schema)

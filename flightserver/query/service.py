@@ -18,13 +18,13 @@ from flightserver.errors import InvalidRequest, NotFound
 from flightserver.query.changes import Changes, quoted
 from flightserver.query.namespace import Scope
 from flightserver.query.once import Once
-from flightserver.query.parameters import assigned, each_row, with_types
+from flightserver.query.parameters import assigned, each_row
 from flightserver.query.request import COUNT_SCHEMA, Planned, Request
 from flightserver.query.statements import parse
 from flightserver.query.wire import sliced, to_wire, wire_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from datafusion import DataFrame
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from flightserver.query.gate import Gate
     from flightserver.query.pinned import PinnedDataset, PinnedDatasets
     from flightserver.query.results import ResultStore, StoredResult
-    from flightserver.query.statements import Statement
 
 
 class Queries:
@@ -91,23 +90,10 @@ class Queries:
         parameters: dict[str, Any] = {}
         if request.parameters is not None:
             parameters = next(each_row(assigned(statement, request.parameters)), {})
-        frame = self._frame(statement, scope, parameters)
+        frame = self._engine.query(statement.sql, scope, parameters)
         return Planned(request, statement, scope, wire_schema(frame.schema()), frame)
 
-    def _frame(self, statement: Statement, scope: Scope, values: dict[str, Any], *, careful: bool = False) -> DataFrame:
-        """Plan a query; when its placeholders need types before they have values, with those of the values, or text."""
-        try:
-            return self._engine.query(statement.sql, scope, values, careful=careful)
-        except InvalidRequest:
-            if not statement.placeholders:
-                raise
-            types = {name: values[name].type if name in values else pa.string() for name in statement.placeholders}
-            typed = with_types(statement.sql, types)
-            if typed == statement.sql:
-                raise
-            return self._engine.query(typed, scope, values, careful=careful)
-
-    def stream(self, planned: Planned) -> Iterator[pa.RecordBatch]:
+    def stream(self, planned: Planned) -> Generator[pa.RecordBatch]:
         """Run a statement; batches have exactly `planned.schema` and a size that every client accepts.
 
         A statement that changes data answers one row with its count.
@@ -121,11 +107,13 @@ class Queries:
             count = self.update(planned)
             yield pa.RecordBatch.from_arrays([pa.array([count], pa.int64())], schema=COUNT_SCHEMA)
             return
-        with self._gate.run(planned) as handle:
+        with self._gate.run(planned) as (handle, slot):
             for batch in self._gate.guard(planned, handle).iterate(self._rows(planned)):
-                for piece in sliced(to_wire(batch, planned.schema)):
+                for piece in sliced(_sendable(batch, planned.schema)):
                     handle.progress(piece.num_rows, piece.nbytes)
+                    slot.pause()
                     yield piece
+                    slot.resume(planned.request.is_cancelled)
 
     def update(self, planned: Planned) -> int:
         """Run a statement that changes data; returns the number of rows it wrote or removed.
@@ -145,7 +133,7 @@ class Queries:
         return self._once.run(operation, lambda: self._carry_out(planned, operation))
 
     def _carry_out(self, planned: Planned, operation: str) -> int:
-        with self._gate.run(planned) as handle:
+        with self._gate.run(planned) as (handle, _):
             rows = self._changes.carry_out(planned, operation, self._gate.guard(planned, handle))
             handle.progress(rows, 0)
             return rows
@@ -196,7 +184,10 @@ class Queries:
         snapshot = self._catalog.snapshot() if request.as_of is None else self._catalog.snapshot_at(request.as_of)
         if request.bucket is not None and request.bucket not in snapshot.buckets:
             raise NotFound(f"bucket {request.bucket!r} doesn't exist: there are {', '.join(sorted(snapshot.buckets))}")
-        return Scope(snapshot, request.bucket, request.schema, request.given)
+        scope = Scope(snapshot, request.bucket, request.schema, request.given)
+        if request.schema not in scope.schemas():
+            raise NotFound(f"schema {request.schema!r} doesn't exist: there are {', '.join(scope.schemas())}")
+        return scope
 
     def _rows(self, planned: Planned) -> Iterator[pa.RecordBatch]:
         """Batches of every bound row's query, one after the other."""
@@ -214,4 +205,11 @@ class Queries:
     ) -> DataFrame:
         if usual is not None and not careful:
             return usual
-        return self._frame(planned.statement, planned.scope, values, careful=careful)
+        return self._engine.query(planned.statement.sql, planned.scope, values, careful=careful)
+
+
+def _sendable(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    try:
+        return to_wire(batch, schema)
+    except pa.ArrowException as error:
+        raise InvalidRequest(f"the result has a type that can't be sent: {error}; cast it in the query") from None

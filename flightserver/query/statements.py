@@ -5,25 +5,27 @@ engine with DDL, DML and settings switched off; INSERT is planned by the engine 
 and DROP TABLE are taken apart here. Everything else is refused with a reason. Sorting is not the guard: the engine's
 own switches are (see `engine.py`), so a statement that is sorted wrongly is refused there.
 
-Tokens come from sqlglot's PostgreSQL tokenizer, whose quoting and comments are those of the engine's dialect. Text
-is always cut out of the original statement by token positions and never printed anew, so that the engine
-reads what the user wrote.
 """
 
 from __future__ import annotations
 
 import enum
 import re
+import string
 from dataclasses import dataclass
-from typing import ClassVar, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from sqlglot.dialects import Postgres
-from sqlglot.errors import TokenError
-from sqlglot.tokenizer_core import Token, TokenType
+from sqlglot.tokenizer_core import TokenType
 
 from flightserver.errors import InvalidRequest
+from flightserver.query.tokens import LITERALS, check_complexity, numbered, placeholders, tokenize, word
 
-_QUERY_WORDS = frozenset({"SELECT", "WITH", "VALUES", "(", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "FROM", "TABLE"})
+if TYPE_CHECKING:
+    from sqlglot.tokenizer_core import Token
+
+_QUERY_WORDS = frozenset({"SELECT", "WITH", "VALUES", "(", "SHOW", "DESCRIBE", "DESC", "EXPLAIN"})
+
+_ASCII_LOWER = str.maketrans({letter: letter.lower() for letter in string.ascii_uppercase})
 
 _REFUSED = {
     "COPY": "COPY reaches files of the server; export through a client, import with the action ingest.file",
@@ -50,6 +52,8 @@ _REFUSED = {
     "VACUUM": "storage needs no vacuum",
 }
 
+_REFUSED_OPTIONS = frozenset({"DEFAULT", "UNIQUE", "REFERENCES", "CHECK", "FOREIGN", "GENERATED", "AUTO_INCREMENT"})
+
 _REFUSED_CREATE = {
     "EXTERNAL": "an external table reaches files of the server; load them with the action ingest.file",
     "TEMPORARY": "temporary tables are not available in this version",
@@ -62,15 +66,6 @@ _REFUSED_CREATE = {
     "SCHEMA": "schemas are buckets; the administrator creates them",
     "INDEX": "there are no secondary indexes; statistics and page indexes are kept with every write",
 }
-
-
-class _WithoutDollarQuotes(Postgres):  # type: ignore[misc]  # sqlglot builds its dialects by a metaclass
-    class Tokenizer(Postgres.Tokenizer):  # type: ignore[misc]  # as above
-        # The tokenizer would take `$1,$` of `$1,$2` for the beginning of a dollar-quoted string.
-        HEREDOC_STRINGS: ClassVar[list[str | tuple[str, str]]] = []
-
-
-_DOLLAR_QUOTE = re.compile(r"\$(?:[A-Za-z_]\w*)?\$")
 
 
 class Kind(enum.Enum):
@@ -100,6 +95,14 @@ class TableName:
         return self.name if self.schema is None else f'"{self.schema}".{self.name}'
 
 
+class RowValues(NamedTuple):
+    """`VALUES (a, b)` in a statement: where VALUES begins, and where the values begin and end."""
+
+    keyword: int
+    first: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """One statement, sorted.
@@ -112,7 +115,7 @@ class Statement:
         query: The text after AS of CREATE TABLE AS.
         columns: The text between the parentheses of CREATE TABLE, or None.
         primary_key: Columns of PRIMARY KEY, from CREATE TABLE.
-        row_values: For INSERT of a single VALUES tuple, its text from VALUES on, as (start, end) in `sql`.
+        row_values: For INSERT of a single VALUES tuple, where it stands in `sql`.
     """
 
     kind: Kind
@@ -124,7 +127,7 @@ class Statement:
     primary_key: tuple[str, ...] = ()
     exists_ok: bool = False
     or_replace: bool = False
-    row_values: tuple[int, int] | None = None
+    row_values: RowValues | None = None
 
 
 def parse(sql: str) -> Statement:
@@ -134,61 +137,30 @@ def parse(sql: str) -> Statement:
         InvalidRequest: It is empty, more than one, not tokenizable, or of a kind that is refused; the message
             says why and what to use instead.
     """
-    sql, tokens = _rewrite_placeholders(sql)
+    sql = numbered(sql, tokenize(sql))
+    tokens = tokenize(sql)
     if not tokens:
         msg = "the statement is empty"
         raise InvalidRequest(msg)
     if any(token.token_type is TokenType.SEMICOLON for token in tokens):
         msg = "one statement at a time: this text has several, separated by ';'"
         raise InvalidRequest(msg)
+    check_complexity(tokens)
     reader = _Reader(sql, tokens)
-    word = reader.peek()
-    if word in _QUERY_WORDS:
+    first = reader.peek()
+    if first in _QUERY_WORDS:
         return Statement(Kind.QUERY, sql, reader.placeholders())
-    if word == "INSERT":
-        return _insert(reader)
-    if word == "CREATE":
-        return _create(reader)
-    if word == "DROP":
-        return _drop(reader)
-    if word in {"DELETE", "TRUNCATE"}:
-        return _delete_all(reader)
-    if word in _REFUSED:
-        msg = f"{word} is refused: {_REFUSED[word]}"
+    changing = {"INSERT": _insert, "CREATE": _create, "DROP": _drop, "DELETE": _delete_all, "TRUNCATE": _delete_all}
+    if first in changing:
+        return changing[first](reader)
+    if first in _REFUSED:
+        msg = f"{first} is refused: {_REFUSED[first]}"
         raise InvalidRequest(msg)
     msg = (
         f"a statement can't start with {tokens[0].text[:40]!r}; expected SELECT, WITH, VALUES, INSERT, CREATE TABLE, "
         "DROP TABLE, SHOW, DESCRIBE or EXPLAIN"
     )
     raise InvalidRequest(msg)
-
-
-def _tokenize(sql: str) -> list[Token]:
-    try:
-        dialect = Postgres() if _DOLLAR_QUOTE.search(sql) else _WithoutDollarQuotes()
-        tokens = dialect.tokenize(sql)
-    except TokenError as error:
-        msg = f"the statement can't be read: {str(error)[:200]}"
-        raise InvalidRequest(msg) from None
-    while tokens and tokens[-1].token_type is TokenType.SEMICOLON:
-        tokens.pop()
-    return list(tokens)
-
-
-def _rewrite_placeholders(sql: str) -> tuple[str, list[Token]]:
-    tokens = _tokenize(sql)
-    if tokens:
-        sql = sql[: tokens[-1].end + 1]
-    marks = [token for token in tokens if token.token_type is TokenType.PLACEHOLDER and token.text == "?"]
-    if not marks:
-        return sql, tokens
-    pieces: list[str] = []
-    position = 0
-    for number, mark in enumerate(marks, start=1):
-        pieces += [sql[position : mark.start], f"${number}"]
-        position = mark.end + 1
-    rewritten = "".join([*pieces, sql[position:]])
-    return rewritten, _tokenize(rewritten)
 
 
 class _Reader:
@@ -203,8 +175,7 @@ class _Reader:
         index = self.position + ahead
         if index >= len(self.tokens):
             return ""
-        token = self.tokens[index]
-        return "" if token.token_type in {TokenType.IDENTIFIER, TokenType.STRING} else token.text.upper()
+        return word(self.tokens[index])
 
     def take(self, *words: str) -> bool:
         if any(self.peek(ahead) != word for ahead, word in enumerate(words)):
@@ -225,11 +196,12 @@ class _Reader:
             self.fail("a name")
         token = self.tokens[self.position]
         quoted = token.token_type is TokenType.IDENTIFIER
-        bare = token.token_type is not TokenType.STRING and re.fullmatch(r"\w[\w$]*", token.text) is not None
+        bare = token.token_type not in LITERALS and re.fullmatch(r"\w[\w$]*", token.text) is not None
         if not quoted and not bare:
             self.fail("a name")
         self.position += 1
-        return token.text if quoted else token.text.lower()
+        # As the engine folds names: ASCII letters only.
+        return token.text if quoted else token.text.translate(_ASCII_LOWER)
 
     def table(self) -> TableName:
         parts = [self.identifier()]
@@ -261,13 +233,7 @@ class _Reader:
         return self.sql[self.tokens[first].start : self.tokens[last - 1].end + 1] if last > first else ""
 
     def placeholders(self) -> tuple[str, ...]:
-        found: dict[str, None] = {}
-        pairs = zip(self.tokens, self.tokens[1:], strict=False)
-        for mark, name in pairs:
-            # Its token type differs between the two tokenizers; one character long it is never a quoted string.
-            if mark.text == "$" and mark.start == mark.end and name.start == mark.end + 1:
-                found[name.text] = None
-        return tuple(found)
+        return tuple(dict.fromkeys(one.name for one in placeholders(self.tokens)))
 
 
 def _insert(reader: _Reader) -> Statement:
@@ -284,13 +250,15 @@ def _insert(reader: _Reader) -> Statement:
     return Statement(Kind.INSERT, reader.sql, reader.placeholders(), target=target, row_values=values)
 
 
-def _single_values(reader: _Reader) -> tuple[int, int] | None:
+def _single_values(reader: _Reader) -> RowValues | None:
     if reader.peek() != "VALUES":
         return None
-    start = reader.tokens[reader.position].start
+    values = reader.tokens[reader.position]
     reader.position += 1
-    _, last = reader.parenthesised()
-    return (start, reader.tokens[last].end + 1) if reader.done() else None
+    first, last = reader.parenthesised()
+    if not reader.done() or first == last:
+        return None
+    return RowValues(values.start, reader.tokens[first].start, reader.tokens[last - 1].end + 1)
 
 
 def _create(reader: _Reader) -> Statement:
@@ -309,6 +277,7 @@ def _create(reader: _Reader) -> Statement:
     if reader.peek() == "(":
         first, last = reader.parenthesised()
         columns = reader.text(first, last)
+        _refuse_options(reader.tokens[first:last])
         primary_key = _primary_key(_Reader(reader.sql, reader.tokens[first:last]))
     if reader.take("AS"):
         query = reader.text(reader.position, len(reader.tokens))
@@ -330,6 +299,15 @@ def _create(reader: _Reader) -> Statement:
         exists_ok=exists_ok,
         or_replace=or_replace,
     )
+
+
+def _refuse_options(tokens: list[Token]) -> None:
+    for token in tokens:
+        if word(token) in _REFUSED_OPTIONS:
+            raise InvalidRequest(
+                f"{word(token)} in CREATE TABLE is refused, because it would not be kept: columns have a type, "
+                "NOT NULL and PRIMARY KEY"
+            )
 
 
 def _primary_key(reader: _Reader) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ instruction after it. So
 - `run` leaves in two nested `finally` clauses. An exception arriving in the inner one, even before its first
   instruction or with the lock held, leads to the outer one, and a second one can't follow it: an exception is
   set again only if the call still runs 5 s after the first, for the case that a destructor has swallowed it.
-- Leaving and setting exclude each other by the lock; leaving clears what is set but has not arrived.
+- Leaving and setting exclude each other by the lock; leaving receives what is set but has not arrived.
 - Locks are bare `threading.Lock`, whose `with` is atomic; a Condition or an Event could be left locked half-way.
 
 Locking: `_lock` guards `_calls`, `_asleep` and `_stopped`. `is_cancelled` is called under the lock and only while its
@@ -50,7 +50,6 @@ _REPEAT_SECONDS = 5.0
 
 _set_async_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exception.argtypes = [ctypes.c_ulong, ctypes.py_object]
-_NOTHING = ctypes.py_object()
 
 
 class StatementInterrupted(BaseException):
@@ -84,7 +83,7 @@ class _Call:
 class Guard:
     """What bounds one statement; made by `Watchdog.guard`. Its calls follow one another and never overlap."""
 
-    __slots__ = ("_handle", "_is_cancelled", "_spent", "_timeout", "_watchdog")
+    __slots__ = ("_began", "_handle", "_is_cancelled", "_spent", "_timeout", "_watchdog")
 
     def __init__(
         self,
@@ -92,8 +91,11 @@ class Guard:
         handle: QueryHandle,
         timeout_seconds: float | None,
         is_cancelled: Callable[[], bool] | None,
+        *,
+        pauses_count: bool,
     ) -> None:
         self._watchdog = watchdog
+        self._began = time.monotonic() if pauses_count else None
         self._handle = handle
         self._timeout = timeout_seconds
         self._is_cancelled = is_cancelled
@@ -157,7 +159,8 @@ class Guard:
     def _due(self, seconds: float) -> InterruptedStatement | None:
         if self._handle.cancelled:
             return Cancelled(f"statement {self._handle.id} was cancelled")
-        if self._timeout is not None and self._spent + seconds >= self._timeout:
+        spent = self._spent + seconds if self._began is None else time.monotonic() - self._began
+        if self._timeout is not None and spent >= self._timeout:
             return QueryTimeout(
                 f"the statement ran longer than its limit of {self._timeout:g} seconds; "
                 "narrow it, or raise the session option query_timeout"
@@ -184,6 +187,8 @@ class Watchdog:
         handle: QueryHandle,
         timeout_seconds: float | None = None,
         is_cancelled: Callable[[], bool] | None = None,
+        *,
+        pauses_count: bool = False,
     ) -> Guard:
         """Bound a statement.
 
@@ -191,10 +196,12 @@ class Watchdog:
             handle: `handle.cancel()` stops it.
             timeout_seconds: How long its guarded calls may take together, or None for no limit. The time that a
                 client takes between them, to read what it got, does not count.
+            pauses_count: Whether the time between the calls counts after all: for a statement that writes what it
+                computes, no client is waited for.
             is_cancelled: Asked every 50 ms during guarded calls, on the watchdog's thread, under its lock. It must
                 return at once and must not raise.
         """
-        return Guard(self, handle, timeout_seconds, is_cancelled)
+        return Guard(self, handle, timeout_seconds, is_cancelled, pauses_count=pauses_count)
 
     def stop(self) -> None:
         """End the thread; running calls are no longer watched."""
@@ -216,10 +223,11 @@ class Watchdog:
     def leave(self, call: _Call) -> None:
         """Watch a call no longer: when this has returned, nothing arrives any more. May be repeated."""
         with self._lock:
-            if self._calls.get(call.thread) is call:
+            watched = self._calls.get(call.thread) is call
+            if watched:
                 del self._calls[call.thread]
-                if call.stopped_by is not None:
-                    _set_async_exception(call.thread, _NOTHING)
+        if watched and call.stopped_by is not None:
+            _absorb(call.thread)
 
     def _ring(self) -> None:
         if self._asleep:
@@ -241,6 +249,20 @@ class Watchdog:
                 idle_polls = 0
             else:
                 time.sleep(_POLL_SECONDS)
+
+
+def _absorb(thread: int) -> None:
+    """Let what was set on this thread arrive, here, whether it has arrived before or not.
+
+    Setting nothing in its place would not do: CPython 3.11 then takes the interpreter for one with an exception to
+    deliver until another one is, which slows all threads down, and a traced one (coverage, a debugger) never gets on.
+    """
+    try:
+        _set_async_exception(thread, ctypes.py_object(StatementInterrupted))
+        while True:
+            pass
+    except StatementInterrupted:
+        return
 
 
 def _consider(call: _Call) -> None:

@@ -68,10 +68,10 @@ def _decoded(column: pa.Array) -> pa.Array:
 
 def sliced(batch: pa.RecordBatch, max_bytes: int = MAX_BATCH_BYTES) -> Iterator[pa.RecordBatch]:
     """`batch` in pieces of about `max_bytes` at most; a single larger row stays whole."""
-    pieces = -(-batch.nbytes // max_bytes)
-    if pieces <= 1 or batch.num_rows <= 1:
+    if batch.num_rows <= 1 or batch.nbytes <= max_bytes:
         yield batch
         return
-    rows = max(1, batch.num_rows // pieces)
-    for start in range(0, batch.num_rows, rows):
-        yield batch.slice(start, rows)
+    # By halves: rows may be of very different sizes.
+    half = batch.num_rows // 2
+    yield from sliced(batch.slice(0, half), max_bytes)
+    yield from sliced(batch.slice(half), max_bytes)

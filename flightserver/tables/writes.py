@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from flightserver.catalog.entities import DatasetKey, check_dataset_name
 from flightserver.catalog.transaction import Transaction
-from flightserver.catalog.updates import CreateDataset, DatasetAbsent, DropDataset
+from flightserver.catalog.updates import CreateDataset, DatasetAbsent, DatasetAt, DropDataset, ReplaceSegments
 from flightserver.errors import CommitConflict, InvalidRequest, NotFound, RequestError, SchemaDrift
 from flightserver.tables.plan import find_target, new_dataset, new_lineage, taken, transaction, with_key
 from flightserver.tables.requests import CreateRequest, Mode, OnExisting, WriteRequest, WriteResult
@@ -137,6 +137,31 @@ class Tables:
                 raise
             return False
         return True
+
+    def clear(self, name: str, bucket: str, operation: Operation) -> int:
+        """Remove all rows of a dataset; its schema and key stay. Returns how many there were.
+
+        Raises:
+            NotFound: There is no such dataset.
+            CommitConflict: It was changed again and again meanwhile.
+        """
+        for attempt in range(_ATTEMPTS):
+            snapshot = self._catalog.snapshot()
+            recorded = snapshot.operations.get(operation.id)
+            if recorded is not None:
+                return recorded.rows
+            found = snapshot.dataset(name, bucket)
+            lineage = new_lineage("sql", operation.kind, operation)
+            emptied = ReplaceSegments(bucket, name, (), found.schema, found.schema_fingerprint, lineage)
+            unchanged = DatasetAt(bucket, name, found.version)
+            try:
+                return self._catalog.commit(
+                    Transaction(replace(operation, rows=found.rows), (emptied,), (unchanged,))
+                ).rows
+            except CommitConflict:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError
 
     def _create_once(self, request: CreateRequest, dataset: Dataset) -> WriteResult:
         snapshot = self._catalog.snapshot()

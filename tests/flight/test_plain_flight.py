@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-import threading
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -189,23 +190,27 @@ def test_an_insert_runs_once_however_often_its_ticket_is_fetched(flight_client: 
     assert sql(flight_client, "SELECT count(*) AS n FROM people").to_pydict() == {"n": [4]}
 
 
-def test_a_query_whose_client_goes_away_is_stopped(server: RunningServer) -> None:
+def test_a_query_whose_client_goes_away_is_stopped(server: RunningServer, flight_client: fl.FlightClient) -> None:
     endless = "SELECT count(*) FROM generate_series(1, 1000000000000) WHERE value % 7 = 0"
-    with fl.connect(server.uri) as client, fl.connect(server.uri) as watcher:
-        ticket = client.get_flight_info(COMMAND(endless)).endpoints[0].ticket
-        reader = client.do_get(ticket)
-        waiting = threading.Thread(target=reader.cancel)
-        states = f"SELECT state FROM system.queries WHERE sql = '{endless}'"
-        while sql(watcher, states).column("state").to_pylist() != ["running"]:
-            time.sleep(0.01)
+    script = f"""if True:
+        import pyarrow.flight as fl
+        client = fl.connect({server.uri!r})
+        client.do_get(client.get_flight_info(fl.FlightDescriptor.for_command({endless!r})).endpoints[0].ticket).read_all()
+    """
+    states = f"SELECT state FROM system.queries WHERE sql = '{endless}'"
 
-        waiting.start()
-        waiting.join()
+    def wait_for(state: str) -> list[str]:
+        deadline = time.monotonic() + 60
+        while (found := sql(flight_client, states).column("state").to_pylist()) != [state]:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.02)
+        return found
 
-        deadline = time.monotonic() + 30
-        while sql(watcher, states).column("state").to_pylist() == ["running"] and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert sql(watcher, states).column("state").to_pylist() == ["cancelled"]
+    with subprocess.Popen([sys.executable, "-c", script]) as client:  # our own script
+        wait_for("running")
+        client.kill()
+
+    assert wait_for("cancelled")
 
 
 def test_actions_describe_change_and_forget_datasets(flight_client: fl.FlightClient) -> None:

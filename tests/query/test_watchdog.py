@@ -18,6 +18,10 @@ from flightserver.query.watchdog import StatementInterrupted, Watchdog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+# Coverage traces by a function that CPython 3.11 calls in a loop while another thread has an asynchronous exception
+# pending; threads that wait for each other then never get on. Servers are not traced.
+pytestmark = pytest.mark.no_cover
+
 ENDLESS_COUNT = "SELECT count(*) FROM generate_series(1, 10000000000) t(x) WHERE x % 7 = 3"
 ENDLESS_ROWS = "SELECT x FROM generate_series(1, 100000000000) t(x)"
 

@@ -25,7 +25,7 @@ from flightserver.query.namespace import PUBLIC
 from flightserver.query.request import Planned, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from datetime import datetime
 
     from flightserver.flight.middleware import CallContext
@@ -91,7 +91,7 @@ class Statements:
             user=call.user,
             operation=new_ulid(),
             given=given or {},
-            is_cancelled=is_cancelled,
+            is_cancelled=is_cancelled or call.is_cancelled,
         )
 
     def info(self, call: CallContext, descriptor: Any, wanted: Wanted) -> fl.FlightInfo:
@@ -109,7 +109,9 @@ class Statements:
     def planned_info(self, planned: Planned, descriptor: Any) -> fl.FlightInfo:
         """FlightInfo of a statement that runs when its ticket is fetched."""
         ticket = self._signer.sign(_ticket(planned, int(time.time()) + TICKET_SECONDS))
-        self._plans.keep(planned)
+        if planned.frame is not None:
+            # What changes data is planned when it runs, on the catalog as it is then.
+            self._plans.keep(replace(planned, request=replace(planned.request, is_cancelled=None)))
         endpoint = fl.FlightEndpoint(fl.Ticket(ticket), [])
         return fl.FlightInfo(planned.schema, descriptor, [endpoint], -1, -1)
 
@@ -133,7 +135,7 @@ class Statements:
         """Run a statement that changes data, and return its count."""
         return self._queries.update(self._queries.plan(request))
 
-    def batches(self, request: Request) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    def batches(self, request: Request) -> tuple[pa.Schema, Generator[pa.RecordBatch]]:
         """Run any statement; schema and rows."""
         planned = self._queries.plan(request)
         return planned.schema, self._queries.stream(planned)
