@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -13,8 +14,6 @@ from flightserver.query.request import Request
 from flightserver.query.wire import MAX_BATCH_BYTES, sliced
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from flightserver.lakehouse import Lakehouse
 
 
@@ -48,10 +47,11 @@ def test_long_lists_are_not_deep(lakehouse: Lakehouse) -> None:
 
 
 def _only_file(lakehouse: Lakehouse) -> Path:
+    key: str
     ((key,),) = rows(lakehouse, "SELECT key FROM system.files")
     root = lakehouse.buckets.get("primary").local_root
     assert root is not None
-    return root / key
+    return Path(root / key)
 
 
 def test_a_file_that_is_missing_fails_the_query_and_is_not_taken_for_empty(lakehouse: Lakehouse) -> None:

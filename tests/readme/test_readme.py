@@ -87,7 +87,7 @@ def test_the_first_command_works_on_a_fresh_environment(checkout: Path, fresh_en
     assert "grpc://127.0.0.1:" in finished.stdout
     assert "flights" in finished.stdout
     assert "Traceback" not in finished.stdout + finished.stderr
-    assert (checkout / "lakehouse" / "primary" / "_catalog" / "commits").is_dir()
+    assert (checkout / "lakehouse-demo" / "primary" / "_catalog" / "commits").is_dir()
 
 
 @pytest.fixture(scope="module")
