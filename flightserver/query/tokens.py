@@ -44,6 +44,9 @@ MAX_CHAIN = 500
 MAX_RELATIONS = 250
 """Relations that one query may join or combine, and common table expressions: the plan is as deep as they are many."""
 
+MAX_EXPANDED = 2000
+"""Uses of common table expressions, those inside of others multiplied: the engine plans each use anew."""
+
 _CHAINED = frozenset(
     [
         "+",
@@ -192,10 +195,29 @@ def substituted(sql: str, replacement: Callable[[str], str]) -> str:
 
 
 def check_complexity(tokens: list[Token]) -> None:
-    """Refuse what would overflow the engine's stack.
+    """Refuse what would overflow the engine's stack, or take it for ever to plan.
 
     Raises:
-        InvalidRequest: A chain of operators is too long, or too many relations are combined.
+        InvalidRequest: A chain of operators is too long, too many relations are combined, or common table expressions
+            multiply each other.
+    """
+    if _combined(tokens) > MAX_RELATIONS:
+        raise InvalidRequest(
+            f"more than {MAX_RELATIONS} relations in one statement are too deep for the engine: store parts of the "
+            "result in tables"
+        )
+    if _expanded(tokens) > MAX_EXPANDED:
+        raise InvalidRequest(
+            f"common table expressions that use each other would be planned more than {MAX_EXPANDED} times: store "
+            "parts of the result in tables"
+        )
+
+
+def _combined(tokens: list[Token]) -> int:
+    """How many relations are joined or combined.
+
+    Raises:
+        InvalidRequest: On the way, a chain of operators was found to be too long.
     """
     chains = [0]
     clauses = [""]
@@ -206,9 +228,9 @@ def check_complexity(tokens: list[Token]) -> None:
             chains.append(0)
             clauses.append("")
         elif text == ")":
-            if len(chains) > 1:
-                chains.pop()
-                clauses.pop()
+            # An unmatched bracket is the parser's to refuse.
+            chains = chains[:-1] or [0]
+            clauses = clauses[:-1] or [""]
         elif text in _CHAINED:
             chains[-1] += 1
             if sum(chains) > MAX_CHAIN:
@@ -218,12 +240,29 @@ def check_complexity(tokens: list[Token]) -> None:
                 )
         else:
             relations += text in _COMBINING or (text == "," and clauses[-1] in {"FROM", "WITH"})
-            if text in _CLAUSES:
-                chains[-1] = 0
-            if text in _CLAUSES | _COMBINING and text != ",":
-                clauses[-1] = text
-    if relations > MAX_RELATIONS:
-        raise InvalidRequest(
-            f"more than {MAX_RELATIONS} relations in one statement are too deep for the engine: store parts of the "
-            "result in tables"
-        )
+            chains[-1] = 0 if text in _CLAUSES else chains[-1]
+            clauses[-1] = text if text in _CLAUSES | _COMBINING and text != "," else clauses[-1]
+    return relations
+
+
+def _expanded(tokens: list[Token]) -> int:
+    """How often the bodies of common table expressions are planned: each use of one counts all uses inside of it."""
+    sizes: dict[str, int] = {}
+    open_brackets: list[tuple[str, int]] = []
+    count = 0
+    for place, token in enumerate(tokens):
+        text = word(token)
+        if text == "(":
+            defines = place > 1 and word(tokens[place - 1]) == "AS"
+            open_brackets.append((tokens[place - 2].text.lower() if defines else "", count))
+            count = 0
+        elif text == ")" and open_brackets:
+            name, outside = open_brackets.pop()
+            if name:
+                sizes[name] = sizes.get(name, 0) + count + 1
+                count = outside
+            else:
+                count += outside
+        elif token.token_type not in LITERALS:
+            count += sizes.get(token.text.lower(), 0)
+    return count

@@ -38,6 +38,15 @@ def test_a_statement_that_would_overflow_the_stack_is_refused(lakehouse: Lakehou
         run(lakehouse, sql)
 
 
+def test_expressions_that_multiply_are_refused_before_they_are_planned(lakehouse: Lakehouse) -> None:
+    steps = ["c0 AS (SELECT 1 AS x)"]
+    steps += [f"c{n} AS (SELECT a.x FROM c{n - 1} AS a, c{n - 1} AS b)" for n in range(1, 25)]
+
+    with pytest.raises(InvalidRequest, match="planned more than 2000 times"):
+        run(lakehouse, f"WITH {', '.join(steps)} SELECT * FROM c24")
+    assert rows(lakehouse, f"WITH {', '.join(steps[:5])} SELECT * FROM c4") == [(1,)]
+
+
 def test_long_lists_are_not_deep(lakehouse: Lakehouse) -> None:
     numbers = ", ".join(str(number) for number in range(20_000))
 
