@@ -47,6 +47,7 @@ MAX_RELATIONS = 250
 MAX_EXPANDED = 2000
 """Uses of common table expressions, those inside of others multiplied: the engine plans each use anew."""
 
+_JOINING = frozenset({"AND", "OR"})
 _CHAINED = frozenset(
     [
         "+",
@@ -55,8 +56,6 @@ _CHAINED = frozenset(
         "/",
         "%",
         "||",
-        "AND",
-        "OR",
         "=",
         "<>",
         "!=",
@@ -81,7 +80,6 @@ _CHAINED = frozenset(
         "::",
         "NOT",
         "[",
-        ".",
         "COLLATE",
     ]
 )
@@ -219,28 +217,30 @@ def _combined(tokens: list[Token]) -> int:
     Raises:
         InvalidRequest: On the way, a chain of operators was found to be too long.
     """
-    chains = [0]
+    # Per bracket: conditions joined so far, and operators of the condition at hand.
+    chains = [(0, 0)]
     clauses = [""]
     relations = 0
     for token in tokens:
         text = word(token)
         if text == "(":
-            chains.append(0)
+            chains.append((0, 0))
             clauses.append("")
         elif text == ")":
             # An unmatched bracket is the parser's to refuse.
-            chains = chains[:-1] or [0]
+            chains = chains[:-1] or [(0, 0)]
             clauses = clauses[:-1] or [""]
-        elif text in _CHAINED:
-            chains[-1] += 1
-            if sum(chains) > MAX_CHAIN:
+        elif text in _CHAINED or text in _JOINING:
+            joined, chained = chains[-1]
+            chains[-1] = (joined + 1, 0) if text in _JOINING else (joined, chained + 1)
+            if sum(joined + chained for joined, chained in chains) > MAX_CHAIN:
                 raise InvalidRequest(
                     f"a chain of more than {MAX_CHAIN} operators is too deep for the engine: use IN (...), or join "
                     "with a table of the values"
                 )
         else:
             relations += text in _COMBINING or (text == "," and clauses[-1] in {"FROM", "WITH"})
-            chains[-1] = 0 if text in _CLAUSES else chains[-1]
+            chains[-1] = (0, 0) if text in _CLAUSES else chains[-1]
             clauses[-1] = text if text in _CLAUSES | _COMBINING and text != "," else clauses[-1]
     return relations
 
