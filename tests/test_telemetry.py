@@ -135,14 +135,14 @@ def test_metrics_are_read_as_prometheus_reads_them() -> None:
     metrics.calls.labels(method="DoGet", code="FS-1004").inc(2)
     metrics.call_seconds.labels(method="DoGet").observe(0.02)
     metrics.streamed_rows.inc(1000)
-    metrics.streamed_rows.inc()
+    metrics.ingested_rows.inc()
     found = samples(metrics)
     assert found["flightserver_calls_total code=OK method=DoGet"] == 1
     assert found["flightserver_calls_total code=FS-1004 method=DoGet"] == 2
     assert found["flightserver_call_seconds_bucket le=0.01 method=DoGet"] == 0
     assert found["flightserver_call_seconds_bucket le=0.025 method=DoGet"] == 1
     assert found["flightserver_streamed_rows_total"] == 1000
-    assert found["flightserver_streamed_rows_total"] == 1
+    assert found["flightserver_ingested_rows_total"] == 1
     assert found["process_resident_memory_bytes"] > 0
 
 
