@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_WAKE_SECONDS = 0.2
+
 _CANCEL_SECONDS = 2.0
 """The watchdog interrupts a statement within about a second."""
 
@@ -148,8 +150,13 @@ class StopSignals:
             signal.signal(number, self._receive)
 
     def wait(self) -> None:
-        """Return when the process is to stop."""
-        self._asked.wait()
+        """Return when the process is to stop.
+
+        Python runs handlers on the main thread between two instructions, but the kernel may deliver a signal to any
+        thread, and then nothing wakes this one: so it wakes by itself.
+        """
+        while not self._asked.wait(_WAKE_SECONDS):
+            pass
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self._asked.is_set():
