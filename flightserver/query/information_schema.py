@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from flightserver.catalog.entities import PRIMARY
 from flightserver.query.namespace import CATALOG, INFORMATION_SCHEMA, PUBLIC, SYSTEM, Scope
+from flightserver.query.rowtable import table_of
 from flightserver.tables.schema import decode
 
 if TYPE_CHECKING:
@@ -129,12 +130,6 @@ def placements(scope: Scope) -> Iterator[tuple[str, str, Dataset]]:
             yield PUBLIC, name, dataset
 
 
-def _table(schema: pa.Schema, rows: list[tuple[object, ...]]) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
-    arrays = [pa.array(list(column), field.type) for column, field in zip(columns, schema, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
 def _column_rows(schema: str, table: str, columns: pa.Schema) -> Iterator[tuple[object, ...]]:
     for position, field in enumerate(columns, start=1):
         precision, scale, fraction = _precision(field.type)
@@ -170,7 +165,7 @@ class InformationSchema:
             "schemata": self._schemata,
             "tables": self._tables,
             "columns": self._columns,
-            "views": lambda _: _table(VIEWS, []),
+            "views": lambda _: table_of(VIEWS, []),
             "table_constraints": self._constraints,
             "key_column_usage": self._key_columns,
         }
@@ -180,14 +175,14 @@ class InformationSchema:
         return self._fixed
 
     def _schemata(self, scope: Scope) -> pa.Table:
-        return _table(SCHEMATA, [(CATALOG, name, "flightserver") for name in scope.schemas()])
+        return table_of(SCHEMATA, [(CATALOG, name, "flightserver") for name in scope.schemas()])
 
     def _tables(self, scope: Scope) -> pa.Table:
         rows: list[tuple[object, ...]] = [
             (CATALOG, schema, name, "BASE TABLE") for schema, name, _ in placements(scope)
         ]
         rows += [(CATALOG, schema, name, "VIEW") for schema, tables in self._fixed.items() for name in tables]
-        return _table(TABLES, rows)
+        return table_of(TABLES, rows)
 
     def _columns(self, scope: Scope) -> pa.Table:
         rows = [
@@ -196,7 +191,7 @@ class InformationSchema:
         for schema, tables in self._fixed.items():
             for name, columns in tables.items():
                 rows += _column_rows(schema, name, columns)
-        return _table(COLUMNS, rows)
+        return table_of(COLUMNS, rows)
 
     def _constraints(self, scope: Scope) -> pa.Table:
         rows: list[tuple[object, ...]] = [
@@ -204,7 +199,7 @@ class InformationSchema:
             for schema, name, one in placements(scope)
             if one.primary_key
         ]
-        return _table(TABLE_CONSTRAINTS, rows)
+        return table_of(TABLE_CONSTRAINTS, rows)
 
     def _key_columns(self, scope: Scope) -> pa.Table:
         rows: list[tuple[object, ...]] = [
@@ -212,4 +207,4 @@ class InformationSchema:
             for schema, name, one in placements(scope)
             for position, column in enumerate(one.primary_key, start=1)
         ]
-        return _table(KEY_COLUMN_USAGE, rows)
+        return table_of(KEY_COLUMN_USAGE, rows)

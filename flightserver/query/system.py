@@ -6,15 +6,16 @@ two of them is consistent.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from flightserver.query.rowtable import table_of
 from flightserver.tables.schema import decode
 from flightserver.tables.segments import read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from flightserver.catalog.catalog import Catalog
     from flightserver.query.namespace import Scope
@@ -151,14 +152,8 @@ SYSTEM_SCHEMAS = {
 """What clients see when they list the columns of `system`."""
 
 
-def _table(schema: pa.Schema, rows: Iterable[tuple[Any, ...]]) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
-    arrays = [pa.array(list(column), field.type) for column, field in zip(columns, schema, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
 def _datasets(scope: Scope) -> pa.Table:
-    return _table(
+    return table_of(
         DATASETS,
         (
             (
@@ -190,11 +185,11 @@ def _columns(scope: Scope) -> pa.Table:
                 for segment in one.segments
             )
             rows.append((one.bucket, one.name, field.name, position, str(field.type), field.nullable, nulls))
-    return _table(COLUMNS, rows)
+    return table_of(COLUMNS, rows)
 
 
 def _lineage(scope: Scope) -> pa.Table:
-    return _table(
+    return table_of(
         LINEAGE,
         (
             (one.bucket, one.name, line.time, line.system, line.source, line.job, line.rows, line.content)
@@ -214,7 +209,7 @@ def _files(buckets: Buckets) -> Callable[[Scope], pa.Table]:
                     (segment.bucket, one.name, segment.id, file.key, file.rows, file.size, file.row_groups, file.etag)
                     for file in manifest.files
                 ]
-        return _table(FILES, rows)
+        return table_of(FILES, rows)
 
     return files
 
@@ -240,13 +235,13 @@ def _commits(catalog: Catalog) -> Callable[[Scope], pa.Table]:
                         len(recorded.updates),
                     )
                 )
-        return _table(COMMITS, rows)
+        return table_of(COMMITS, rows)
 
     return commits
 
 
 def _queries(running: RunningQueries) -> Callable[[Scope], pa.Table]:
-    return lambda _: _table(
+    return lambda _: table_of(
         QUERIES,
         (
             (
@@ -282,13 +277,13 @@ def _buckets(buckets: Buckets) -> Callable[[Scope], pa.Table]:
                     sum(one.bytes for one in mine),
                 )
             )
-        return _table(BUCKETS, found)
+        return table_of(BUCKETS, found)
 
     return rows
 
 
 def _results(results: ResultStore) -> Callable[[Scope], pa.Table]:
-    return lambda _: _table(
+    return lambda _: table_of(
         RESULTS,
         # A whole query id is the right to read the result, so only its beginning is shown.
         ((one.query_id[:8], one.rows, one.bytes, one.page_rows, one.expires_at) for one in results.entries()),
@@ -296,7 +291,7 @@ def _results(results: ResultStore) -> Callable[[Scope], pa.Table]:
 
 
 def _cache(pinned: PinnedDatasets) -> Callable[[Scope], pa.Table]:
-    return lambda _: _table(
+    return lambda _: table_of(
         CACHE,
         (
             (one.dataset.bucket, one.dataset.name, one.dataset.version, one.bytes, one.hits, True)
@@ -321,7 +316,7 @@ def system_tables(
         "lineage": _lineage,
         "commits": _commits(catalog),
         "queries": _queries(running),
-        "settings": lambda _: _table(SETTINGS, settings),
+        "settings": lambda _: table_of(SETTINGS, settings),
         "buckets": _buckets(buckets),
         "results": _results(results),
         "cache": _cache(pinned),
