@@ -79,7 +79,7 @@ class QuerySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spill_bytes: int = 100 * GIB
     partitions: int = msgspec.field(default_factory=lambda: os.cpu_count() or 1)
     batch_rows: int = 32_768
-    """FACTS of the wire: 32 Ki rows a batch streams faster than the engine's default of 8 Ki."""
+    """Measured: batches of 32 Ki rows stream faster than the default of 8 Ki of the engine."""
     statement_bytes: int = 4 * MIB
 
 
