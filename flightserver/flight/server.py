@@ -57,7 +57,6 @@ class FlightServer(fl.FlightServerBase):
         self._limits = settings.server
         self._metrics = lakehouse.metrics
         self._input_bytes = settings.query.memory_bytes // 4
-        self._stopping = threading.Event()
         sessions = Sessions(idle_seconds=settings.server.session_idle_seconds)
         signer = Signer(load_or_create_key(settings.server.data / "server" / "ticket.key"))
         paging = Paging(lakehouse.results, signer, lakehouse.server_name, TICKET_SECONDS)
@@ -86,7 +85,6 @@ class FlightServer(fl.FlightServerBase):
 
     def stop(self, grace_seconds: float) -> bool:
         """Refuse new calls, and give those that run `grace_seconds`; False if some were still running then."""
-        self._stopping.set()
         stopper = threading.Thread(target=self.shutdown, name="flight-shutdown", daemon=True)
         stopper.start()
         stopper.join(grace_seconds)

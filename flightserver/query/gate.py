@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from flightserver.query.admission import Admission, Slot
-    from flightserver.query.request import Planned, Request
+    from flightserver.query.request import Planned
     from flightserver.query.running import QueryHandle, RunningQueries
     from flightserver.query.watchdog import Guard, Watchdog
     from flightserver.telemetry import Metrics
@@ -51,7 +51,7 @@ class Gate:
             running = self._by_operation.setdefault(request.operation, [])
             running.append(handle)
             try:
-                with self.admission.slot(lambda: handle.cancelled or _is_gone(request)) as slot:
+                with self.admission.slot(self.gone(planned, handle)) as slot:
                     handle.run()
                     yield handle, slot
             finally:
@@ -69,13 +69,15 @@ class Gate:
             handle.cancel()
         return bool(handles)
 
+    @staticmethod
+    def gone(planned: Planned, handle: QueryHandle) -> Callable[[], bool]:
+        """Tells whether a statement need not go on: it was cancelled, or its client has gone away."""
+        asked = planned.request.is_cancelled
+        return lambda: handle.cancelled or (asked is not None and asked())
+
     def guard(self, planned: Planned, handle: QueryHandle) -> Guard:
         """What interrupts the statement's calls into the engine when time is up or nobody waits any more."""
         asked = planned.request.timeout_seconds
         seconds = self._timeout_seconds if asked is None else min(asked, self._timeout_seconds)
         changes = planned.frame is None
         return self._watchdog.guard(handle, seconds, planned.request.is_cancelled, pauses_count=changes)
-
-
-def _is_gone(request: Request) -> bool:
-    return request.is_cancelled is not None and request.is_cancelled()

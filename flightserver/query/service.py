@@ -113,7 +113,7 @@ class Queries:
                     handle.progress(piece.num_rows, piece.nbytes)
                     slot.pause()
                     yield piece
-                    slot.resume(planned.request.is_cancelled)
+                    slot.resume(self._gate.gone(planned, handle))
 
     def update(self, planned: Planned) -> int:
         """Run a statement that changes data; returns the number of rows it wrote or removed.

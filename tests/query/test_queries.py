@@ -288,3 +288,45 @@ def test_a_statement_that_needs_too_much_memory_says_so(settings: Settings) -> N
     tiny = replace(settings, query=replace(settings.query, memory_bytes=2**20))
     with Lakehouse.open(tiny) as lakehouse, pytest.raises(LimitExceeded, match="more memory than it may use"):
         run(lakehouse, "SELECT array_agg(value) FROM generate_series(1, 10000000)")
+
+
+def test_a_sort_of_several_times_the_memory_limit_spills_and_is_right(settings: Settings) -> None:
+    small = replace(settings, query=replace(settings.query, memory_bytes=40 * 2**20))
+    with Lakehouse.open(small) as lakehouse:
+        run(
+            lakehouse,
+            "CREATE TABLE t AS SELECT (value * 7919) % 2000003 AS a, repeat('x', 80) || value AS b "
+            "FROM generate_series(1, 1500000)",
+        )
+        table = run(lakehouse, "SELECT a, b FROM t ORDER BY a, b")
+
+    keys = table.column("a").to_numpy()
+    assert table.num_rows == 1_500_000
+    assert (keys[1:] >= keys[:-1]).all()
+    assert len(set(table.column("b").to_pylist())) == 1_500_000
+
+
+def test_information_schema_describes_what_clients_look_for(lakehouse: Lakehouse) -> None:
+    run(lakehouse, 'CREATE TABLE people (id BIGINT NOT NULL, "Name" TEXT, paid DECIMAL(10, 2), PRIMARY KEY (id))')
+
+    schemas = rows(lakehouse, "SELECT schema_name FROM information_schema.schemata ORDER BY 1")
+    places = "SELECT table_schema, table_type FROM information_schema.tables WHERE table_name = 'people' ORDER BY 1"
+    columns = (
+        "SELECT column_name, ordinal_position, is_nullable, data_type, numeric_precision, numeric_scale "
+        "FROM information_schema.columns WHERE table_schema = 'public' AND table_name = 'people' ORDER BY 2"
+    )
+    key = (
+        "SELECT c.constraint_type, k.column_name FROM information_schema.table_constraints AS c "
+        "JOIN information_schema.key_column_usage AS k USING (constraint_name, table_schema) "
+        "WHERE c.table_schema = 'public'"
+    )
+
+    assert schemas == [("information_schema",), ("primary",), ("public",), ("system",)]
+    assert rows(lakehouse, places) == [("primary", "BASE TABLE"), ("public", "BASE TABLE")]
+    assert rows(lakehouse, columns) == [
+        ("id", 1, "NO", "bigint", 19, 0),
+        ("Name", 2, "YES", "character varying", None, None),
+        ("paid", 3, "YES", "numeric", 10, 2),
+    ]
+    assert rows(lakehouse, key) == [("PRIMARY KEY", "id")]
+    assert ("people",) in rows(lakehouse, "SELECT table_name FROM information_schema.tables")

@@ -11,6 +11,7 @@ from flightserver.errors import InvalidRequest
 from flightserver.flight.sql import messages as m
 from flightserver.flight.sql.statements import TICKET_SECONDS, Wanted
 from flightserver.flight.tickets import MetadataTicket
+from flightserver.query.wire import sliced
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +54,9 @@ class Commands:
     def stream(self, call: CallContext, command: m.Command) -> fl.FlightDataStream:
         """Streams the answer to a metadata command."""
         table = self._answers.table(command, call)
-        return fl.RecordBatchStream(table)
+        # Schemas of thousands of tables are more than clients accept as one message.
+        pieces = (piece for batch in table.to_batches() for piece in sliced(batch))
+        return fl.GeneratorStream(table.schema, pieces)
 
     def _wanted(self, command: m.Command) -> Wanted | None:
         """The statement that a command runs; None for metadata.
