@@ -113,8 +113,10 @@ class Catalog:
                 self._current = current
         return current
 
-    def snapshot_at(self, at: int | datetime) -> Snapshot:
+    def snapshot_at(self, at: int | datetime, *, tagged: bool = False) -> Snapshot:
         """Return the snapshot of a version, or the one that was the newest at a time (without a zone: UTC).
+
+        `tagged` says that a tag keeps what the caller is going to read, so that the horizon doesn't count.
 
         Raises:
             NotFound: The version doesn't exist, or the catalog didn't at the time; the message says what does.
@@ -122,7 +124,7 @@ class Catalog:
         newest = self.snapshot()
         if isinstance(at, datetime):
             return self._past.at_time(at, newest)
-        return self._past.at_version(at, newest)
+        return self._past.at_version(at, newest, tagged=tagged)
 
     def commit(self, transaction: Transaction) -> Outcome:
         """Commit a transaction, durably when this returns.

@@ -30,7 +30,7 @@ import msgspec
 import pyarrow as pa
 
 from flightserver.catalog.draft import Outcome  # noqa: TC001  # as datetime
-from flightserver.catalog.entities import Bucket, Dataset  # noqa: TC001  # as datetime
+from flightserver.catalog.entities import Bucket, Dataset, View  # noqa: TC001  # as datetime
 from flightserver.catalog.snapshot import Snapshot
 from flightserver.errors import AlreadyExists, FlightserverError
 
@@ -64,6 +64,8 @@ class _Contents(msgspec.Struct, frozen=True):
     buckets: tuple[Bucket, ...]
     datasets: tuple[Dataset, ...]
     operations: dict[str, Outcome]
+    views: tuple[View, ...]
+    horizon: int
 
 
 def _shape() -> str:
@@ -92,6 +94,8 @@ def encode(snapshot: Snapshot) -> bytes:
             tuple(snapshot.buckets.values()),
             tuple(snapshot.datasets.values()),
             dict(snapshot.operations),
+            tuple(snapshot.views.values()),
+            snapshot.horizon,
         )
     )
     header = _encoder.encode(_Header(FORMAT, _SHAPE, snapshot.version, hashlib.sha256(contents).hexdigest()))
@@ -119,6 +123,8 @@ def decode(version: int, data: bytes) -> Snapshot | None:
         MappingProxyType({bucket.name: bucket for bucket in decoded.buckets}),
         MappingProxyType({dataset.key: dataset for dataset in decoded.datasets}),
         MappingProxyType(decoded.operations),
+        MappingProxyType({view.key: view for view in decoded.views}),
+        decoded.horizon,
     )
 
 

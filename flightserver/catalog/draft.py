@@ -19,7 +19,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from flightserver.catalog.entities import Bucket, Dataset, DatasetKey
+    from flightserver.catalog.entities import Bucket, Dataset, DatasetKey, View
 
 OPERATIONS_KEPT = 10_000
 """How many operations are remembered: a bound on memory, far above what a ticket's lifetime sees in practice."""
@@ -57,6 +57,34 @@ class State(Protocol):
     def datasets(self) -> Mapping[DatasetKey, Dataset]:
         """Datasets by bucket and name."""
 
+    @property
+    def views(self) -> Mapping[DatasetKey, View]:
+        """Views by bucket and name."""
+
+
+class Frozen(State, Protocol):
+    """A snapshot: what a draft starts from."""
+
+    @property
+    def buckets(self) -> MappingProxyType[str, Bucket]:
+        """Buckets by name."""
+
+    @property
+    def datasets(self) -> MappingProxyType[DatasetKey, Dataset]:
+        """Datasets by bucket and name."""
+
+    @property
+    def views(self) -> MappingProxyType[DatasetKey, View]:
+        """Views by bucket and name."""
+
+    @property
+    def operations(self) -> MappingProxyType[str, Outcome]:
+        """Operations, oldest first."""
+
+    @property
+    def horizon(self) -> int:
+        """Oldest version whose files are kept."""
+
 
 class Change(Protocol):
     """One update of a transaction, see `flightserver.catalog.updates`."""
@@ -71,28 +99,22 @@ class Draft:
     Args:
         version: Number of the commit being made or replayed.
         time: Its time.
-        buckets: Of the version before.
-        datasets: Of the version before.
-        operations: Of the version before, oldest first.
+        before: The version before.
     """
 
-    def __init__(
-        self,
-        version: int,
-        time: datetime,
-        buckets: MappingProxyType[str, Bucket],
-        datasets: MappingProxyType[DatasetKey, Dataset],
-        operations: MappingProxyType[str, Outcome],
-    ) -> None:
+    def __init__(self, version: int, time: datetime, before: Frozen) -> None:
         self.version = version
         self.time = time
         # `copy` clones the hash table; `dict(...)` of a proxy would hash each key again, 30 times slower.
-        self._buckets = buckets.copy()
-        self._datasets = datasets.copy()
-        self._operations = operations.copy()
+        self._buckets = before.buckets.copy()
+        self._datasets = before.datasets.copy()
+        self._views = before.views.copy()
+        self._operations = before.operations.copy()
+        self.horizon = before.horizon
         self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
         self.buckets = MappingProxyType(self._buckets)
         self.datasets = MappingProxyType(self._datasets)
+        self.views = MappingProxyType(self._views)
         self.operations = MappingProxyType(self._operations)
         self._forget_operations()
 
@@ -103,6 +125,7 @@ class Draft:
             RequestError: An update doesn't fit this state; the draft is as it was before.
         """
         self._undo.clear()
+        horizon = self.horizon
         whole = False
         try:
             for update in updates:
@@ -111,6 +134,7 @@ class Draft:
         finally:
             if not whole:
                 self._put_back()
+                self.horizon = horizon
         outcome = Outcome(self.version, rows, self.time)
         self._operations[operation] = outcome
         if len(self._operations) > OPERATIONS_KEPT:
@@ -132,6 +156,14 @@ class Draft:
     def drop_dataset(self, key: DatasetKey) -> None:
         """Remove a dataset."""
         self._set(self._datasets, key, None)
+
+    def put_view(self, view: View) -> None:
+        """Add a view or replace the one of its bucket and name."""
+        self._set(self._views, view.key, view)
+
+    def drop_view(self, key: DatasetKey) -> None:
+        """Remove a view."""
+        self._set(self._views, key, None)
 
     def _set(self, table: dict[Any, Any], key: object, value: object) -> None:
         self._undo.append((table, key, table.get(key)))

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from datetime import datetime  # noqa: TC003  # msgspec resolves the annotations when it decodes
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from flightserver.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 PRIMARY = "primary"
 """The bucket that always exists and holds the catalog."""
@@ -50,9 +53,12 @@ class ColumnRange(msgspec.Struct, frozen=True, omit_defaults=True):
 class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
     """One write of one dataset: an immutable directory of Parquet files.
 
-    Files are named `part-00000.parquet` to `part-{files-1:05d}.parquet`. Each carries `_rid`, the row's place in
-    the segment (0-based, sequential over the files); the dataset-wide row id is `first_row_id + _rid`. The
-    commit that adds a segment sets `first_row_id`, because it isn't known while the files are written.
+    Files are named `part-00000.parquet` to `part-{files-1:05d}.parquet`. Each carries `_rid`, which is `row_id_base`
+    plus the row's place in the segment (0-based, sequential over the files). Writers draw `row_id_base` at random from
+    62 bits, so that row ids of a dataset's segments don't meet though nobody agrees on them; where they do meet
+    (always for segments of before, whose base is 0), readers tell the segments apart. `first_row_id`, set by the
+    commit, numbers the rows of a dataset in the order of their commits. `columns` goes by the names in the files.
+    `dead` says how many of `rows` deltas have removed.
     """
 
     id: str
@@ -64,10 +70,51 @@ class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
     schema_fingerprint: str
     first_row_id: int = 0
     columns: dict[str, ColumnRange] = {}
+    row_id_base: int = 0
+    dead: int = 0
+
+    @property
+    def live(self) -> int:
+        """Rows that no delta has removed."""
+        return self.rows - self.dead
 
     def object_keys(self) -> list[str]:
         """Object keys of the segment's files, in row order."""
         return [f"{self.directory}/part-{number:05d}.parquet" for number in range(self.files)]
+
+
+class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Rows that one change removed: an immutable Parquet file of places in segments.
+
+    Attributes:
+        id: A ULID.
+        bucket: Where the file is.
+        key: Of the file; its columns are `segment` (string) and `place` (int64), sorted.
+        rows: How many it removes in all; a place is removed by one delta at most.
+        bytes: Size of the file.
+        removed: How many it removes of each segment that the dataset still has, by the segment's id.
+    """
+
+    id: str
+    bucket: str
+    key: str
+    rows: int
+    bytes: int
+    removed: dict[str, int] = {}
+
+
+class External(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the rows of an attached dataset lie, which others write and we only read.
+
+    Attributes:
+        format: delta, iceberg, lance or parquet.
+        location: As it was given when it was attached, below one of the allowed roots.
+        options: Of the format's reader.
+    """
+
+    format: str
+    location: str
+    options: dict[str, str] = {}
 
 
 class Lineage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -90,8 +137,8 @@ class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
     """A table at one version: pointers only.
 
     `id` is new with each creation, so that a dropped and re-created name is another dataset. `version` is the
-    number of the commit that last changed it. `schema` is an Arrow IPC schema message (nullability and comments
-    included, without `_rid`).
+    number of the commit that last changed it. `schema` is an Arrow IPC schema message (nullability, comments and names
+    in the files included, without `_rid`). `tags` names versions. An attached dataset has `external` and no segments.
     """
 
     id: str
@@ -107,6 +154,54 @@ class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
     segments: tuple[Segment, ...] = ()
     lineage: tuple[Lineage, ...] = ()
     primary_key: tuple[str, ...] = ()
+    comment: str = ""
+    deltas: tuple[Delta, ...] = ()
+    tags: dict[str, int] = {}
+    external: External | None = None
+
+    def deltas_of(self, segments: Collection[str]) -> tuple[str, ...]:
+        """Ids of the deltas that removed rows of any of these segments, in the order of their commits."""
+        return tuple(delta.id for delta in self.deltas if not delta.removed.keys().isdisjoint(segments))
+
+    @property
+    def state(self) -> tuple[object, ...]:
+        """What its rows and columns depend on: two datasets of equal state read the same."""
+        return (
+            self.id,
+            self.schema_fingerprint,
+            tuple(segment.id for segment in self.segments),
+            tuple(delta.id for delta in self.deltas),
+        )
+
+    @property
+    def key(self) -> DatasetKey:
+        """Bucket and name."""
+        return DatasetKey(self.bucket, self.name)
+
+
+class View(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A query with a name; names are shared with datasets.
+
+    Attributes:
+        bucket: As of a dataset.
+        name: As of a dataset.
+        sql: The query.
+        schema: Of its rows when it was made, an Arrow IPC schema message.
+        created: When.
+        version: The commit that made it or last changed it.
+        default_bucket: Where the query's bare names are looked up first; None for primary.
+        default_schema: The schema of the session that made it.
+        comment: On the view.
+    """
+
+    bucket: str
+    name: str
+    sql: str
+    schema: ArrowSchema
+    created: datetime
+    version: int = 0
+    default_bucket: str | None = None
+    default_schema: str = "public"
     comment: str = ""
 
     @property

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from flightserver.catalog.draft import Draft, Outcome
-from flightserver.catalog.entities import PRIMARY, Bucket, Dataset, DatasetKey
+from flightserver.catalog.entities import PRIMARY, Bucket, Dataset, DatasetKey, View
 from flightserver.errors import InternalError, InvalidRequest, NotFound, RequestError
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Snapshot:
         buckets: By name.
         datasets: By bucket and name.
         operations: What became of the operations of the last 24 hours, oldest first, at most 10,000.
+        views: By bucket and name.
+        horizon: Oldest version that can be read; files that only older ones name may be gone.
     """
 
     version: int = 0
@@ -47,15 +49,19 @@ class Snapshot:
     buckets: MappingProxyType[str, Bucket] = field(default_factory=lambda: MappingProxyType({}))
     datasets: MappingProxyType[DatasetKey, Dataset] = field(default_factory=lambda: MappingProxyType({}))
     operations: MappingProxyType[str, Outcome] = field(default_factory=lambda: MappingProxyType({}))
+    views: MappingProxyType[DatasetKey, View] = field(default_factory=lambda: MappingProxyType({}))
+    horizon: int = 1
 
     @classmethod
     def of(cls, draft: Draft) -> Self:
         """Freeze a draft, which must not be changed any more."""
-        return cls(draft.version, draft.time, draft.buckets, draft.datasets, draft.operations)
+        return cls(
+            draft.version, draft.time, draft.buckets, draft.datasets, draft.operations, draft.views, draft.horizon
+        )
 
     def draft(self, time: datetime) -> Draft:
         """Start the next version."""
-        return Draft(self.version + 1, time, self.buckets, self.datasets, self.operations)
+        return Draft(self.version + 1, time, self)
 
     def apply(self, commit: Commit) -> Snapshot:
         """Return the snapshot after the next commit.

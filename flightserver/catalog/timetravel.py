@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from flightserver.catalog.entities import Bucket
+from flightserver.catalog.entities import Bucket, DatasetKey
 from flightserver.catalog.snapshot import Snapshot
-from flightserver.catalog.updates import CreateDataset
+from flightserver.catalog.updates import CreateDataset, RenameDataset
 from flightserver.errors import InternalError, NotFound
 
 if TYPE_CHECKING:
@@ -67,14 +67,16 @@ class TimeTravel:
         self._lock = threading.Lock()
         self._recent: OrderedDict[int, Snapshot] = OrderedDict()
 
-    def at_version(self, version: int, newest: Snapshot) -> Snapshot:
-        """Return the snapshot of a version.
+    def at_version(self, version: int, newest: Snapshot, *, tagged: bool = False) -> Snapshot:
+        """Return the snapshot of a version; `tagged` says that a tag keeps what the caller is going to read of it.
 
         Raises:
-            NotFound: There is no such version; the message says which there are.
+            NotFound: There is no such version, or its files may be gone; the message says which there are.
         """
-        if not 1 <= version <= newest.version:
-            msg = f"the catalog has no version {version}; there are 1 to {newest.version}"
+        first = 1 if tagged else newest.horizon
+        if not first <= version <= newest.version:
+            old = "" if version >= first or version < 1 else ": it is older than files are kept (bucket.collect)"
+            msg = f"the catalog has no version {version}{old}; there are {first} to {newest.version}"
             raise NotFound(msg)
         if version == newest.version:
             return newest
@@ -124,11 +126,15 @@ class TimeTravel:
     def history(self, dataset: Dataset) -> list[DatasetVersion]:
         """Return the changes of a dataset since its creation, newest first."""
         changes: list[tuple[Commit, Recorded]] = []
+        key = dataset.key
         for commit in self.commits(dataset.version, newest_first=True):
             for transaction in reversed(commit.transactions):
-                if not any(update.touches(dataset.key) for update in transaction.updates):
+                if not any(update.touches(key) for update in transaction.updates):
                     continue
                 changes.append((commit, transaction))
+                for update in reversed(transaction.updates):
+                    if isinstance(update, RenameDataset) and update.new_name == key.name and update.touches(key):
+                        key = DatasetKey(update.bucket, update.name)
                 if _creates(transaction, dataset.id):
                     return _versions(dataset, changes)
         msg = f"the catalog's log doesn't tell of the creation of dataset {dataset.key}"
@@ -159,15 +165,17 @@ def _versions(dataset: Dataset, changes: list[tuple[Commit, Recorded]]) -> list[
     """Replay the changes of one dataset, given newest first, to know its rows after each."""
     draft = Snapshot().draft(changes[-1][0].time)
     draft.put_bucket(Bucket(dataset.bucket, backend=""))
-    created = False
+    key: DatasetKey | None = None
     found: list[DatasetVersion] = []
     for commit, transaction in reversed(changes):
         for update in transaction.updates:
-            created = created or (isinstance(update, CreateDataset) and update.dataset.id == dataset.id)
-            if created and update.touches(dataset.key):
+            if isinstance(update, CreateDataset) and update.dataset.id == dataset.id:
+                key = update.dataset.key
+            if key is not None and update.touches(key):
                 update.apply(draft, commit.version, commit.time)
+                key = DatasetKey(key.bucket, update.new_name) if isinstance(update, RenameDataset) else key
         operation = transaction.operation
-        rows = draft.datasets[dataset.key].rows
+        rows = 0 if key is None else draft.datasets[key].rows
         found.append(
             DatasetVersion(commit.version, commit.time, operation.kind, operation.detail, operation.user, rows)
         )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from flightserver.catalog.draft import Outcome
     from flightserver.catalog.log import Operation
-    from flightserver.catalog.updates import Requirement, Update
+    from flightserver.catalog.requirements import Requirement
+    from flightserver.catalog.snapshot import Snapshot
+    from flightserver.catalog.updates import Update
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +26,18 @@ class Transaction:
     operation: Operation
     updates: tuple[Update, ...]
     requirements: tuple[Requirement, ...] = ()
+
+
+class Commits(Protocol):
+    """Where transactions go: the catalog, or a transaction of several statements that holds them back."""
+
+    def snapshot(self) -> Snapshot:
+        """What a statement reads that begins now."""
+
+    def commit(self, transaction: Transaction) -> Outcome:
+        """Make the changes part of what later snapshots show.
+
+        Raises:
+            CommitConflict: A requirement doesn't hold.
+            RequestError: An update doesn't fit.
+        """

@@ -14,16 +14,10 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from flightserver.catalog.entities import Dataset, Lineage
+from flightserver.catalog.requirements import ContentAbsent, DatasetAbsent, DatasetUnchangedSchema
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.ulid import new_ulid
-from flightserver.catalog.updates import (
-    AppendSegments,
-    ContentAbsent,
-    CreateDataset,
-    DatasetAbsent,
-    DatasetUnchangedSchema,
-    ReplaceSegments,
-)
+from flightserver.catalog.updates import AppendSegments, CreateDataset, ReplaceSegments
 from flightserver.errors import AlreadyExists, InvalidRequest, SchemaMismatch
 from flightserver.tables.requests import Mode
 from flightserver.tables.schema import canonical, decode, drift, drift_error, encode, evolve, fingerprint
@@ -33,8 +27,9 @@ if TYPE_CHECKING:
 
     from flightserver.catalog.entities import Segment
     from flightserver.catalog.log import Operation
+    from flightserver.catalog.requirements import Requirement
     from flightserver.catalog.snapshot import Snapshot
-    from flightserver.catalog.updates import Requirement, Update
+    from flightserver.catalog.updates import Update
     from flightserver.tables.requests import CreateRequest, WriteRequest
 
 
@@ -66,6 +61,7 @@ class Target:
             [entry.content for entry in lineage] == [request.content]
             and self.dataset.rows == lineage[0].rows
             and len(self.dataset.segments) <= 1
+            and not self.dataset.deltas
             and self.dataset.schema_fingerprint == fingerprint(self.schema)
             and self.dataset.primary_key == self.primary_key
         )
@@ -88,6 +84,7 @@ def find_target(request: WriteRequest, snapshot: Snapshot) -> Target:
         return Target(None, with_key(canonical(request.schema), request.primary_key), request.primary_key)
     if request.mode is Mode.CREATE:
         raise taken(found)
+    refuse_external(found)
     if request.mode is Mode.REPLACE:
         schema = canonical(request.schema)
         kept = found.primary_key if set(found.primary_key) <= set(schema.names) else ()
@@ -101,6 +98,20 @@ def find_target(request: WriteRequest, snapshot: Snapshot) -> Target:
         )
         raise InvalidRequest(msg)
     return Target(found, with_key(_appended(request, found), found.primary_key), found.primary_key)
+
+
+def refuse_external(dataset: Dataset) -> None:
+    """Return unless the dataset is attached.
+
+    Raises:
+        InvalidRequest: Others write it, in a format that we only read.
+    """
+    if dataset.external is not None:
+        msg = (
+            f"dataset {dataset.key} is attached ({dataset.external.format}) and can only be read: "
+            "copy it with CREATE TABLE ... AS SELECT to change the copy"
+        )
+        raise InvalidRequest(msg)
 
 
 def taken(dataset: Dataset) -> AlreadyExists:
@@ -195,13 +206,18 @@ def _steps(
     return (append,), (same, *absent)
 
 
+def names_in_files(dataset: Dataset) -> set[str]:
+    """Names of all columns that files of the dataset hold, of dropped ones too."""
+    return {name for segment in dataset.segments for name in segment.columns}
+
+
 def _appended(request: WriteRequest, dataset: Dataset) -> pa.Schema:
     """The schema of a dataset after an append: its own, unless the request lets it evolve."""
     current = decode(dataset.schema)
     if _has_content(request, dataset):
         return current  # nothing is going to be appended, even if the dataset has evolved since
     if request.evolve:
-        return evolve(current, request.schema)
+        return evolve(current, request.schema, names_in_files(dataset))
     # That data may have nulls is not drift: whether it has them is seen row by row.
     ignored = {"nullability", "missing"} if request.fill_missing else {"nullability"}
     differences = [each for each in drift(current, request.schema) if each.kind not in ignored]

@@ -7,7 +7,9 @@ Invariants:
 - `_rid` is the row id that segments carry; no schema of a dataset has it.
 - Metadata is dropped, except a column's comment, so that the same columns from pandas, polars and JDBC are the same
   schema.
-- The fingerprint depends on names, types and nullability in order, and on nothing else.
+- A column that was renamed, or that has the name of one that files still hold, has another name in the files
+  (`stored_name`). Files are never touched when columns are renamed, dropped or added.
+- The fingerprint depends on names, names in files, types and nullability in order, and on nothing else.
 - Growth never makes a row that exists unreadable: columns are added as nullable, types only widen.
 """
 
@@ -25,13 +27,16 @@ from flightserver.tables.casts import conform_array
 from flightserver.tables.types import canonical_type, describe, widened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 ROW_ID = "_rid"
 """Name of the column that holds a row's place in its segment."""
 
 COMMENT = b"comment"
 """Key of a field's metadata under which a column comment travels."""
+
+STORED = b"stored"
+"""Key of a field's metadata that says the column's name in files, where it differs."""
 
 Kind = Literal["added", "missing", "type", "nullability"]
 
@@ -104,8 +109,49 @@ def _canonical_field(field: pa.Field) -> pa.Field:
 
 def fingerprint(schema: pa.Schema) -> str:
     """SHA-256, in hexadecimal, over names, types and nullability of a canonical schema."""
-    columns = [[field.name, field.nullable, describe(field.type)] for field in schema]
+    columns = [
+        [
+            field.name,
+            field.nullable,
+            describe(field.type),
+            *([] if stored_name(field) == field.name else [stored_name(field)]),
+        ]
+        for field in schema
+    ]
     return hashlib.sha256(msgspec.json.encode(columns)).hexdigest()
+
+
+def stored_name(field: pa.Field) -> str:
+    """The name that a dataset's column has in files."""
+    metadata = field.metadata or {}
+    return str(metadata[STORED].decode()) if STORED in metadata else str(field.name)
+
+
+def with_stored_name(field: pa.Field, name: str) -> pa.Field:
+    """The column, in files called `name`."""
+    metadata = {key: value for key, value in (field.metadata or {}).items() if key != STORED}
+    if name != field.name:
+        metadata[STORED] = name.encode()
+    return field.with_metadata(metadata or None)
+
+
+def stored(schema: pa.Schema) -> pa.Schema:
+    """What files hold of a dataset with this schema: their names for its columns, without metadata."""
+    return pa.schema([pa.field(stored_name(field), field.type, nullable=field.nullable) for field in schema])
+
+
+def visible(schema: pa.Schema) -> pa.Schema:
+    """What clients see: the schema without the names in files."""
+    return pa.schema([with_stored_name(field, field.name) for field in schema])
+
+
+def free_stored_name(name: str, taken: Collection[str]) -> str:
+    """A name in files for a new column: its own, unless files hold another column of that name."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name}#{number}"
+    return found
 
 
 def encode(schema: pa.Schema) -> bytes:
@@ -226,8 +272,13 @@ def _column_drift(current: pa.Field, incoming: pa.Field) -> Iterable[Difference]
         yield Difference(current.name, "nullability", str(current.type), str(incoming.type), safe=True)
 
 
-def evolve(current: pa.Schema, incoming: pa.Schema) -> pa.Schema:
+def evolve(current: pa.Schema, incoming: pa.Schema, in_files: Collection[str] = ()) -> pa.Schema:
     """The schema that holds both the dataset's rows and the data's.
+
+    Args:
+        current: A dataset's schema.
+        incoming: The data's schema, as it came.
+        in_files: Names of columns that the dataset's files hold, of dropped columns too.
 
     Returns:
         The columns of `current` in their order, widened where needed; then new ones, nullable.
@@ -241,6 +292,7 @@ def evolve(current: pa.Schema, incoming: pa.Schema) -> pa.Schema:
         raise drift_error("the dataset can't evolve to hold the data", unsafe)
     fields = canonical(incoming)
     matched = match_columns(current.names, incoming.names)
+    taken = {*in_files, *(stored_name(field) for field in current)}
     merged = [
         field.with_type(widened(field.type, incoming.field(matched[field.name]).type)).with_nullable(
             field.nullable or incoming.field(matched[field.name]).nullable
@@ -250,7 +302,8 @@ def evolve(current: pa.Schema, incoming: pa.Schema) -> pa.Schema:
         for field in current
     ]
     extra = sorted(set(range(len(fields))) - set(matched.values()))
-    return pa.schema([*merged, *(fields.field(place).with_nullable(nullable=True) for place in extra)])
+    added = [fields.field(place).with_nullable(nullable=True) for place in extra]
+    return pa.schema([*merged, *(with_stored_name(field, free_stored_name(field.name, taken)) for field in added)])
 
 
 def drift_error(asked: str, differences: Sequence[Difference]) -> SchemaDrift:

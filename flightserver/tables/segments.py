@@ -3,7 +3,8 @@
 Rows are gathered until they make a row group, at most one of which is held in memory, and go to a file until that
 is large enough; then the next file begins. Small batches are joined and large ones cut, so neither the number of row
 groups nor the memory depends on how a client happens to send its rows. Each file carries the schema of the dataset
-without comments and, as its last column, `_rid`: the row's place in the segment.
+without comments and, as its last column, `_rid`: the segment's `row_id_base`, drawn at random, plus the row's place in
+the segment. The merge of deltas joins on it, over all segments of a dataset at once.
 
 Nothing of a segment is part of a dataset before a commit names it. Files are durable when `finish` returns, and
 `_segment.json`, written last, says what they are; so a crash at any moment leaves at most unnamed files.
@@ -16,6 +17,7 @@ unsorted key are 7 times faster with one.
 from __future__ import annotations
 
 import contextlib
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
@@ -28,7 +30,7 @@ from flightserver.catalog.entities import Segment
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import FlightserverError, InternalError
 from flightserver.tables.ranges import ColumnRanges
-from flightserver.tables.schema import ROW_ID, encode, fingerprint
+from flightserver.tables.schema import ROW_ID, encode, fingerprint, stored, stored_name
 from flightserver.tables.types import leaf_paths
 
 if TYPE_CHECKING:
@@ -39,6 +41,12 @@ if TYPE_CHECKING:
 
 MANIFEST = "_segment.json"
 """Name of the object in a segment's directory that lists its files."""
+
+ORIGIN = "_origin.parquet"
+"""Name of the object in the directory of a compacted segment that says where its rows were before."""
+
+_ROW_ID_BITS = 62
+"""Of the random base of row ids. Two segments of a billion rows meet with a probability of 4e-10."""
 
 _MIB = 1024 * 1024
 _NAME_LENGTH = 200
@@ -82,12 +90,24 @@ class SegmentFile(msgspec.Struct, frozen=True):
     row_groups: int
 
 
-class SegmentManifest(msgspec.Struct, frozen=True):
-    """What `_segment.json` says. `schema` is an Arrow IPC message, without `_rid`."""
+class Origin(msgspec.Struct, frozen=True):
+    """A segment whose live rows were rewritten into another: its id, and where its own manifest is."""
+
+    id: str
+    bucket: str
+    directory: str
+
+
+class SegmentManifest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What `_segment.json` says. `schema` is an Arrow IPC message, without `_rid`.
+
+    `origins` are the segments that compaction rewrote into this one; `_origin.parquet` says where each row was.
+    """
 
     segment: Segment
     schema: bytes
     files: tuple[SegmentFile, ...]
+    origins: tuple[Origin, ...] = ()
 
 
 def read_manifest(bucket: OpenBucket, segment: Segment) -> SegmentManifest:
@@ -97,7 +117,12 @@ def read_manifest(bucket: OpenBucket, segment: Segment) -> SegmentManifest:
         NotFound: The bucket has no such segment.
         InternalError: What it has there is no manifest.
     """
-    key = f"{segment.directory}/{MANIFEST}"
+    return manifest_in(bucket, segment.directory)
+
+
+def manifest_in(bucket: OpenBucket, directory: str) -> SegmentManifest:
+    """As `read_manifest`, for a segment of which only the directory is known."""
+    key = f"{directory}/{MANIFEST}"
     try:
         return msgspec.json.decode(bucket.objects.get(key), type=SegmentManifest)
     except msgspec.DecodeError as error:
@@ -107,15 +132,16 @@ def read_manifest(bucket: OpenBucket, segment: Segment) -> SegmentManifest:
 
 def delete_segment(bucket: OpenBucket, segment: Segment) -> None:
     """Delete the files of a segment that no commit names, as far as the bucket lets us; the rest is garbage."""
-    for key in (f"{segment.directory}/{MANIFEST}", *segment.object_keys()):
+    for key in (f"{segment.directory}/{MANIFEST}", f"{segment.directory}/{ORIGIN}", *segment.object_keys()):
         with contextlib.suppress(FlightserverError):
             bucket.objects.delete(key)
 
 
-def _directory(name: str, segment: str) -> str:
+def dataset_directory(name: str) -> str:
+    """The prefix of a dataset's objects, without a slash at the end."""
     while len(encoded := quote(name, safe="")) > _NAME_LENGTH:
         name = name[:-1]
-    return f"datasets/{encoded}/{segment}"
+    return f"datasets/{encoded}"
 
 
 class SegmentWriter:
@@ -140,12 +166,14 @@ class SegmentWriter:
     ) -> None:
         self._bucket = bucket
         self._id = new_ulid()
-        self._directory = _directory(name, self._id)
+        self._directory = f"{dataset_directory(name)}/{self._id}"
         self._schema = schema
+        self._stored = stored(schema)
+        self._row_id_base = secrets.randbits(_ROW_ID_BITS)
         self._layout = layout
-        self._primary_key = primary_key
+        self._primary_key = [stored_name(schema.field(column)) for column in primary_key]
         self._group = _RowGroup(layout)
-        self._ranges = ColumnRanges(schema)
+        self._ranges = ColumnRanges(self._stored)
         self._part: _Part | None = None
         self._files: list[SegmentFile] = []
         self._rows = 0
@@ -161,13 +189,13 @@ class SegmentWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows. Their schema must be the segment's: see `flightserver.tables.schema.conform`."""
-        rest = batch
+        rest = pa.RecordBatch.from_arrays(batch.columns, schema=self._stored)
         while rest.num_rows:
             rest = self._group.take(rest)
             if self._group.full:
                 self._flush()
 
-    def finish(self) -> Segment | None:
+    def finish(self, origins: tuple[Origin, ...] = ()) -> Segment | None:
         """Write what is left and return the segment, durable but not part of a dataset; None when there are no rows."""
         if self._group.rows:
             self._flush()
@@ -183,8 +211,9 @@ class SegmentWriter:
             bytes=sum(file.size for file in self._files),
             schema_fingerprint=fingerprint(self._schema),
             columns=dict(self._ranges.result()),
+            row_id_base=self._row_id_base,
         )
-        manifest = SegmentManifest(segment, encode(self._schema), tuple(self._files))
+        manifest = SegmentManifest(segment, encode(self._schema), tuple(self._files), origins)
         self._bucket.objects.put(f"{self._directory}/{MANIFEST}", msgspec.json.encode(manifest))
         return segment
 
@@ -199,12 +228,13 @@ class SegmentWriter:
         self._files.clear()
 
     def _flush(self) -> None:
-        table = self._group.drain(self._schema)
-        row_ids = pa.arange(self._rows, self._rows + table.num_rows)
+        table = self._group.drain(self._stored)
+        first = self._row_id_base + self._rows
+        row_ids = pa.arange(first, first + table.num_rows)
         if self._part is None:
             key = f"{self._directory}/part-{len(self._files):05d}.parquet"
             options = self._parquet_options(table.num_rows)
-            self._part = _Part(self._bucket.objects.writer(key), key, _file_schema(self._schema), options)
+            self._part = _Part(self._bucket.objects.writer(key), key, _file_schema(self._stored), options)
         self._part.write(table.append_column(pa.field(ROW_ID, pa.int64(), nullable=False), row_ids))
         self._ranges.add_rows(table)
         self._rows += table.num_rows
@@ -222,12 +252,12 @@ class SegmentWriter:
         keys = [
             name
             for name in self._primary_key
-            if not any(check(self._schema.field(name).type) for check in _NO_BLOOM_FILTER)
+            if not any(check(self._stored.field(name).type) for check in _NO_BLOOM_FILTER)
         ]
         return {
             "compression": self._layout.compression,
             "compression_level": self._layout.compression_level,
-            "use_dictionary": [path for field in self._schema for path in leaf_paths(field.name, field.type)],
+            "use_dictionary": [path for field in self._stored for path in leaf_paths(field.name, field.type)],
             "column_encoding": {ROW_ID: "DELTA_BINARY_PACKED"},
             "write_page_index": True,
             # List items are called `item` as in the dataset's schema, so that the engine needs no cast.
@@ -312,5 +342,4 @@ class _Part:
 
 
 def _file_schema(schema: pa.Schema) -> pa.Schema:
-    bare = [pa.field(field.name, field.type, nullable=field.nullable) for field in schema]
-    return pa.schema([*bare, pa.field(ROW_ID, pa.int64(), nullable=False)])
+    return pa.schema([*schema, pa.field(ROW_ID, pa.int64(), nullable=False)])

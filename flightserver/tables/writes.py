@@ -22,10 +22,22 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from flightserver.catalog.entities import DatasetKey, check_dataset_name
+from flightserver.catalog.requirements import DatasetAbsent, DatasetAt
 from flightserver.catalog.transaction import Transaction
-from flightserver.catalog.updates import CreateDataset, DatasetAbsent, DatasetAt, DropDataset, ReplaceSegments
+from flightserver.catalog.updates import CreateDataset, DropDataset, ReplaceSegments
 from flightserver.errors import CommitConflict, InvalidRequest, NotFound, RequestError, SchemaDrift
-from flightserver.tables.plan import find_target, new_dataset, new_lineage, taken, transaction, with_key
+from flightserver.tables.changes import RowChange
+from flightserver.tables.deltas import DeadRows
+from flightserver.tables.plan import (
+    find_target,
+    new_dataset,
+    new_lineage,
+    refuse_external,
+    taken,
+    transaction,
+    with_key,
+)
+from flightserver.tables.rebase import Rebaser
 from flightserver.tables.requests import CreateRequest, Mode, OnExisting, WriteRequest, WriteResult
 from flightserver.tables.schema import canonical, conform, fingerprint
 from flightserver.tables.segments import SegmentWriter, delete_segment
@@ -33,10 +45,12 @@ from flightserver.tables.segments import SegmentWriter, delete_segment
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from flightserver.catalog.catalog import Catalog
     from flightserver.catalog.entities import Dataset, Segment
     from flightserver.catalog.log import Operation
-    from flightserver.catalog.updates import Requirement, Update
+    from flightserver.catalog.requirements import Requirement
+    from flightserver.catalog.snapshot import Snapshot
+    from flightserver.catalog.transaction import Commits
+    from flightserver.catalog.updates import Update
     from flightserver.storage.buckets import Buckets, OpenBucket
     from flightserver.tables.plan import Target
     from flightserver.tables.segments import Layout
@@ -51,15 +65,32 @@ class Tables:
     """Creates, fills, replaces and drops datasets. All methods may be called from any thread.
 
     Args:
-        catalog: Where datasets are known.
+        catalog: Where datasets are known, or a transaction of several statements.
         buckets: Where their files lie.
         layout: How files are cut.
+        dead: Knows the dead rows of datasets; None makes a new one.
     """
 
-    def __init__(self, catalog: Catalog, buckets: Buckets, layout: Layout) -> None:
+    def __init__(self, catalog: Commits, buckets: Buckets, layout: Layout, dead: DeadRows | None = None) -> None:
         self._catalog = catalog
         self._buckets = buckets
         self._layout = layout
+        self.dead = DeadRows(buckets) if dead is None else dead
+        self._rebaser = Rebaser(buckets, self.dead)
+
+    def within(self, transaction: Commits) -> Tables:
+        """The same, but reading from and committing to a transaction of several statements."""
+        return Tables(transaction, self._buckets, self._layout, self.dead)
+
+    def change(self, dataset: Dataset, base: Snapshot) -> RowChange:
+        """Start to remove and add rows of a dataset, as it is in the snapshot `base`.
+
+        Raises:
+            InvalidRequest: It is attached, so that others write it.
+        """
+        refuse_external(dataset)
+        bucket = self._buckets.get(dataset.bucket)
+        return RowChange(self._catalog, self._rebaser, bucket, base, dataset, self._layout)
 
     def write(self, request: WriteRequest, batches: Iterable[pa.RecordBatch]) -> WriteResult:
         """Write rows in one commit: all of them or none.
@@ -151,6 +182,7 @@ class Tables:
             if recorded is not None:
                 return recorded.rows
             found = snapshot.dataset(name, bucket)
+            refuse_external(found)
             lineage = new_lineage("sql", operation.kind, operation)
             emptied = ReplaceSegments(bucket, name, (), found.schema, found.schema_fingerprint, lineage)
             unchanged = DatasetAt(bucket, name, found.version)

@@ -12,7 +12,8 @@ from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import AppendSegments, CreateDataset
 
 if TYPE_CHECKING:
-    from flightserver.catalog.updates import Requirement, Update
+    from flightserver.catalog.requirements import Requirement
+    from flightserver.catalog.updates import Update
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -14,8 +14,9 @@ from catalog.making import NOON, append, create, dataset, lineage, transaction
 from flightserver.catalog.catalog import Catalog
 from flightserver.catalog.entities import PRIMARY, Bucket, Segment
 from flightserver.catalog.log import Operation, commit_key
+from flightserver.catalog.requirements import ContentAbsent, DatasetAbsent, DatasetAt
 from flightserver.catalog.transaction import Transaction
-from flightserver.catalog.updates import AppendSegments, ContentAbsent, CreateDataset, DatasetAbsent, DatasetAt
+from flightserver.catalog.updates import AppendSegments, CreateDataset
 from flightserver.errors import CommitConflict, InternalError, InvalidRequest
 from flightserver.storage.memory import MemoryObjects
 
@@ -272,11 +273,11 @@ def test_an_update_that_this_release_does_not_know_is_refused_as_newer(objects: 
     catalog.commit(transaction(create("people", 3)))
 
     def add_update(commit: dict[str, Any]) -> None:
-        commit["transactions"][0]["updates"].append({"type": "put_view", "name": "v"})
+        commit["transactions"][0]["updates"].append({"type": "put_policy", "name": "v"})
 
     edit(objects, 2, add_update)
 
-    with pytest.raises(InternalError, match=r"a newer version of flightserver wrote commit 2 .*\(put_view\): upgrade"):
+    with pytest.raises(InternalError, match=r"a newer version of flightserver wrote commit 2 .*\(put_policy\): upgrade"):
         Catalog.open(objects)
 
 

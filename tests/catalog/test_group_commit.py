@@ -13,7 +13,7 @@ from flightserver.catalog.catalog import Catalog
 from flightserver.catalog.draft import Outcome
 from flightserver.catalog.entities import PRIMARY
 from flightserver.catalog.group import MAX_GROUP, Entry, GroupCommit
-from flightserver.catalog.updates import DatasetAbsent, DatasetAt
+from flightserver.catalog.requirements import DatasetAbsent, DatasetAt
 from flightserver.errors import BackendUnavailable, CommitConflict, FlightserverError, NotFound
 from flightserver.storage.memory import MemoryObjects
 

@@ -8,20 +8,22 @@ from catalog.making import NOON, append, create, dataset, lineage, segment, tran
 
 from flightserver.catalog.catalog import Catalog
 from flightserver.catalog.entities import PRIMARY, Bucket, Dataset, DatasetKey
-from flightserver.catalog.updates import (
-    AppendSegments,
+from flightserver.catalog.requirements import (
     BucketAbsent,
     BucketEmpty,
     ContentAbsent,
-    CreateDataset,
     DatasetAbsent,
     DatasetAt,
     DatasetUnchangedSchema,
+    Requirement,
+)
+from flightserver.catalog.updates import (
+    AppendSegments,
+    CreateDataset,
     DropBucket,
     DropDataset,
     PutBucket,
     ReplaceSegments,
-    Requirement,
     Update,
 )
 from flightserver.errors import AlreadyExists, CommitConflict, InvalidRequest, NotFound

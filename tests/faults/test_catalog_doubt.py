@@ -11,7 +11,7 @@ from catalog.making import append, create, transaction
 
 from flightserver.catalog.catalog import Catalog
 from flightserver.catalog.entities import PRIMARY
-from flightserver.catalog.updates import DatasetAbsent
+from flightserver.catalog.requirements import DatasetAbsent
 from flightserver.errors import AlreadyExists, BackendUnavailable, LimitExceeded
 from flightserver.storage import posix
 from flightserver.storage.local import LocalObjects

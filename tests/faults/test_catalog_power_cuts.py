@@ -10,7 +10,7 @@ from faults.power import Disk, PowerCut
 
 from flightserver.catalog.catalog import Catalog
 from flightserver.catalog.entities import PRIMARY
-from flightserver.catalog.updates import DatasetAbsent
+from flightserver.catalog.requirements import DatasetAbsent
 from flightserver.storage.local import LocalObjects
 
 if TYPE_CHECKING:

@@ -13,25 +13,18 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from flightserver.catalog.catalog import Catalog
 from flightserver.catalog.checkpoints import CHECKPOINTS
 from flightserver.catalog.entities import PRIMARY, DatasetKey
-from flightserver.catalog.updates import (
-    AppendSegments,
-    ContentAbsent,
-    CreateDataset,
-    DatasetAbsent,
-    DatasetAt,
-    DatasetUnchangedSchema,
-    DropDataset,
-    ReplaceSegments,
-)
+from flightserver.catalog.requirements import ContentAbsent, DatasetAbsent, DatasetAt, DatasetUnchangedSchema
+from flightserver.catalog.updates import AppendSegments, CreateDataset, DropDataset, ReplaceSegments
 from flightserver.errors import CommitConflict, FlightserverError, NotFound, RequestError
 from flightserver.storage.memory import MemoryObjects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from flightserver.catalog.requirements import Requirement
     from flightserver.catalog.snapshot import Snapshot
     from flightserver.catalog.transaction import Transaction
-    from flightserver.catalog.updates import Requirement, Update
+    from flightserver.catalog.updates import Update
 
 names = st.sampled_from(["people", "orders", "Ünïcode name"])
 rows = st.integers(0, 5)

@@ -61,8 +61,8 @@ class Lake:
         found = []
         for segment in self.dataset(name).segments:
             for key in segment.object_keys():
-                places = pq.read_table(self.root / key, columns=[ROW_ID]).column(0).to_pylist()
-                found += [segment.first_row_id + place for place in places]
+                row_ids = pq.read_table(self.root / key, columns=[ROW_ID]).column(0).to_pylist()
+                found += [segment.first_row_id - segment.row_id_base + row_id for row_id in row_ids]
         return found
 
     def files(self) -> list[str]:

@@ -1,0 +1,131 @@
+"""Updates of what a dataset is called, how it is described and what versions are named; views; the horizon."""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003  # msgspec resolves the annotations when it decodes
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from flightserver.catalog.entities import DatasetKey, View, check_dataset_name
+from flightserver.catalog.update_base import BaseUpdate, DatasetUpdate, check_free
+from flightserver.errors import AlreadyExists, InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from flightserver.catalog.draft import Draft
+
+
+class AlterDataset(DatasetUpdate, frozen=True, tag="alter_dataset"):
+    """Change the schema, the primary key or the comment of a dataset; None keeps what it has. No file changes."""
+
+    schema: bytes | None = None
+    schema_fingerprint: str | None = None
+    primary_key: tuple[str, ...] | None = None
+    comment: str | None = None
+
+    def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
+        """Change what is given."""
+        dataset = self.find(draft)
+        if (self.schema is None) != (self.schema_fingerprint is None):
+            msg = f"a change of the schema of {dataset.key} needs the schema and its fingerprint"
+            raise InvalidRequest(msg)
+        draft.put_dataset(
+            replace(
+                dataset,
+                version=version,
+                schema=dataset.schema if self.schema is None else self.schema,
+                schema_fingerprint=self.schema_fingerprint or dataset.schema_fingerprint,
+                primary_key=dataset.primary_key if self.primary_key is None else self.primary_key,
+                comment=dataset.comment if self.comment is None else self.comment,
+            )
+        )
+
+
+class RenameDataset(DatasetUpdate, frozen=True, tag="rename_dataset"):
+    """Call a dataset by another name in the same bucket. Its objects stay where they are."""
+
+    new_name: str
+
+    def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
+        """Move the entry."""
+        dataset = self.find(draft)
+        check_dataset_name(self.new_name)
+        check_free(draft, DatasetKey(self.bucket, self.new_name))
+        draft.drop_dataset(dataset.key)
+        draft.put_dataset(replace(dataset, name=self.new_name, version=version))
+
+    def touches(self, key: DatasetKey) -> bool:
+        """Whether it is the dataset before or after."""
+        return key.bucket == self.bucket and key.name in {self.name, self.new_name}
+
+
+class TagVersion(DatasetUpdate, frozen=True, tag="tag_version"):
+    """Give a version of a dataset a name, by which it is found and kept; None takes the name away."""
+
+    tag: str
+    tagged: int | None
+
+    def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
+        """Change the tags."""
+        dataset = self.find(draft)
+        tags = {tag: at for tag, at in dataset.tags.items() if tag != self.tag}
+        if self.tagged is not None:
+            tags[self.tag] = self.tagged
+        elif self.tag not in dataset.tags:
+            msg = f"dataset {dataset.key} has no tag {self.tag!r}; it has: {', '.join(sorted(tags)) or 'none'}"
+            raise NotFound(msg)
+        draft.put_dataset(replace(dataset, tags=tags, version=version))
+
+
+class PutView(BaseUpdate, frozen=True, tag="put_view"):
+    """Create a view, or with `replace` put it in the place of one. Its version is set, whatever it says."""
+
+    view: View
+    replace: bool = False
+
+    def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # `created` is the view's
+        """Add the view."""
+        key = self.view.key
+        check_dataset_name(key.name)
+        if key in draft.views and not self.replace:
+            msg = f"view {key} exists already"
+            raise AlreadyExists(msg)
+        if key not in draft.views:
+            check_free(draft, key)
+        draft.put_view(replace(self.view, version=version))
+
+    def touches(self, key: DatasetKey) -> bool:
+        """Whether it is this view."""
+        return key == self.view.key
+
+
+class DropView(BaseUpdate, frozen=True, tag="drop_view"):
+    """Forget a view."""
+
+    bucket: str
+    name: str
+
+    def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
+        """Remove the view."""
+        key = DatasetKey(self.bucket, self.name)
+        if key not in draft.views:
+            msg = f"there is no view {key}: it was dropped or never created"
+            raise NotFound(msg)
+        draft.drop_view(key)
+
+    def touches(self, key: DatasetKey) -> bool:
+        """Whether it is this view."""
+        return key == (self.bucket, self.name)
+
+
+class SetHorizon(BaseUpdate, frozen=True, tag="set_horizon"):
+    """Say that versions before `horizon` can't be read any more, because their files may be collected."""
+
+    horizon: int
+
+    def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
+        """Move the horizon; it never goes back."""
+        if self.horizon >= version:
+            msg = f"the horizon can't be {self.horizon}: this is version {version}"
+            raise InvalidRequest(msg)
+        draft.horizon = max(draft.horizon, self.horizon)

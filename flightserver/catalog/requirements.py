@@ -1,0 +1,203 @@
+"""What a transaction requires of the state that it is committed on.
+
+A requirement is checked against the newest state at the moment of the commit and isn't written to the log: that a
+commit exists says that its requirements held.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
+
+from flightserver.catalog.entities import DatasetKey
+from flightserver.errors import CommitConflict
+
+if TYPE_CHECKING:
+    from flightserver.catalog.draft import State
+
+
+class _Requirement(msgspec.Struct, frozen=True, tag_field="type"):
+    """Base of all requirements."""
+
+    def check(self, state: State) -> None:
+        """Return when it holds in this state.
+
+        Raises:
+            CommitConflict: It doesn't hold; the message says what was required and what was found.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def refused(cls, error: CommitConflict) -> bool:
+        """Whether the conflict is that a requirement of this class didn't hold."""
+        return error.details.get("requirement") == cls.__struct_config__.tag
+
+    def conflict(self, required: str, found: str) -> NoReturn:
+        """Raise the conflict."""
+        msg = f"the commit requires that {required}, but {found}; nothing was changed and a retry is safe"
+        raise CommitConflict(msg, details={"requirement": str(self.__struct_config__.tag)})
+
+
+class _DatasetRequirement(_Requirement, frozen=True):
+    """Base of the requirements that name one dataset."""
+
+    bucket: str
+    name: str
+
+    @property
+    def key(self) -> DatasetKey:
+        """The dataset it is about."""
+        return DatasetKey(self.bucket, self.name)
+
+
+class DatasetAbsent(_DatasetRequirement, frozen=True, tag="dataset_absent"):
+    """No dataset has the name."""
+
+    def check(self, state: State) -> None:
+        """Return when no dataset has the name."""
+        found = state.datasets.get(self.key)
+        if found is not None:
+            self.conflict(f"there is no dataset {self.key}", f"there is one, at version {found.version}")
+
+
+class DatasetAt(_DatasetRequirement, frozen=True, tag="dataset_at"):
+    """The dataset was last changed by this version."""
+
+    version: int
+
+    def check(self, state: State) -> None:
+        """Return when the dataset is at the version."""
+        found = state.datasets.get(self.key)
+        if found is None:
+            self.conflict(f"dataset {self.key} is at version {self.version}", "it was dropped")
+        if found.version != self.version:
+            self.conflict(f"dataset {self.key} is at version {self.version}", f"it is at version {found.version}")
+
+
+class DatasetUnchangedSchema(_DatasetRequirement, frozen=True, tag="dataset_unchanged_schema"):
+    """The dataset is still the one of this id, with this schema."""
+
+    id: str
+    schema_fingerprint: str
+
+    def check(self, state: State) -> None:
+        """Return when id and schema are the same."""
+        found = state.datasets.get(self.key)
+        required = f"dataset {self.key} still has the schema that the new rows were written with"
+        if found is None:
+            self.conflict(required, "it was dropped")
+        if found.id != self.id:
+            self.conflict(required, "it was dropped and created again")
+        if found.schema_fingerprint != self.schema_fingerprint:
+            self.conflict(required, f"version {found.version} changed it")
+
+
+class ContentAbsent(_DatasetRequirement, frozen=True, tag="content_absent"):
+    """The dataset doesn't hold these bytes yet. When it is refused, there is nothing left to do."""
+
+    content: str
+
+    def check(self, state: State) -> None:
+        """Return when no lineage of the dataset has the content."""
+        found = state.datasets.get(self.key)
+        if found is not None and any(lineage.content == self.content for lineage in found.lineage):
+            required = f"dataset {self.key} doesn't have the same bytes already"
+            self.conflict(required, f"it has at version {found.version}")
+
+
+class BucketAbsent(_Requirement, frozen=True, tag="bucket_absent"):
+    """No bucket has the name."""
+
+    name: str
+
+    def check(self, state: State) -> None:
+        """Return when no bucket has the name."""
+        if self.name in state.buckets:
+            self.conflict(f"there is no bucket {self.name!r}", "there is one")
+
+
+class BucketEmpty(_Requirement, frozen=True, tag="bucket_empty"):
+    """The bucket exists and no dataset is in it."""
+
+    name: str
+
+    def check(self, state: State) -> None:
+        """Return when the bucket has no dataset."""
+        required = f"bucket {self.name!r} has no dataset"
+        if self.name not in state.buckets:
+            self.conflict(required, "there is no such bucket")
+        names = sorted(key.name for key in state.datasets if key.bucket == self.name)
+        if names:
+            self.conflict(required, f"it has {len(names)}: {', '.join(names[:5])}{', ...' if names[5:] else ''}")
+
+
+class SegmentsUnchanged(_DatasetRequirement, frozen=True, tag="segments_unchanged"):
+    """The dataset still has these segments, and of their rows the same are alive.
+
+    Attributes:
+        id: Of the dataset.
+        segments: Ids.
+        deltas: Ids of the deltas that had removed rows of them, see `Dataset.deltas_of`.
+    """
+
+    id: str
+    segments: tuple[str, ...]
+    deltas: tuple[str, ...]
+
+    def check(self, state: State) -> None:
+        """Return when no row of the segments was removed or rewritten."""
+        found = state.datasets.get(self.key)
+        required = f"nobody removes or rewrites rows of dataset {self.key} that this change is about"
+        if found is None or found.id != self.id:
+            self.conflict(required, "it was dropped" if found is None else "it was dropped and created again")
+        if not {segment.id for segment in found.segments}.issuperset(self.segments):
+            self.conflict(required, f"version {found.version} or one before it rewrote some")
+        if found.deltas_of(self.segments) != self.deltas:
+            self.conflict(required, f"version {found.version} or one before it removed some")
+
+
+class NothingAppended(_DatasetRequirement, frozen=True, tag="nothing_appended"):
+    """The dataset has no rows that it hadn't when its next row id was this one; compaction adds none."""
+
+    id: str
+    next_row_id: int
+
+    def check(self, state: State) -> None:
+        """Return when no rows were added."""
+        found = state.datasets.get(self.key)
+        required = f"nobody adds rows to dataset {self.key}"
+        if found is None or found.id != self.id:
+            self.conflict(required, "it was dropped" if found is None else "it was dropped and created again")
+        if found.next_row_id != self.next_row_id:
+            self.conflict(required, f"{found.next_row_id - self.next_row_id} were added")
+
+
+class ViewAt(_DatasetRequirement, frozen=True, tag="view_at"):
+    """The view was last changed by this version; 0 means that there is none."""
+
+    version: int
+
+    def check(self, state: State) -> None:
+        """Return when the view is at the version."""
+        found = state.views.get(self.key)
+        is_at = 0 if found is None else found.version
+        if is_at != self.version:
+            self.conflict(
+                f"view {self.key} is at version {self.version}" if self.version else f"there is no view {self.key}",
+                f"it is at version {is_at}" if is_at else "it was dropped",
+            )
+
+
+Requirement = (
+    DatasetAbsent
+    | DatasetAt
+    | DatasetUnchangedSchema
+    | ContentAbsent
+    | BucketAbsent
+    | BucketEmpty
+    | SegmentsUnchanged
+    | NothingAppended
+    | ViewAt
+)
+"""Everything that a commit can require."""

@@ -1,0 +1,101 @@
+"""Reading segments without the engine: for compaction, for the cache, and for rows that are kept in memory.
+
+Rows come in their order, under the dataset's schema as it is now: files of before may lack columns, hold narrower
+types, or columns that were dropped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flightserver.errors import BackendUnavailable, NotFound
+from flightserver.tables.casts import conform_array
+from flightserver.tables.schema import stored_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from flightserver.catalog.entities import Segment
+    from flightserver.storage.buckets import OpenBucket
+
+BATCH_ROWS = 131_072
+"""As many as a row group has by default."""
+
+
+def read_segment(
+    bucket: OpenBucket,
+    segment: Segment,
+    schema: pa.Schema,
+    dead: NDArray[np.int64] | None = None,
+    *,
+    batch_rows: int = BATCH_ROWS,
+) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
+    """The live rows of a segment, with their places.
+
+    Args:
+        bucket: Where the segment is.
+        segment: What to read.
+        schema: The dataset's, with names in files (`flightserver.tables.schema`).
+        dead: Places that are not alive, sorted.
+        batch_rows: Rows of a batch, at most.
+
+    Yields:
+        Batches with exactly `schema`, and the place of each of their rows.
+
+    Raises:
+        BackendUnavailable: A file is missing or damaged.
+    """
+    first = 0
+    for key in segment.object_keys():
+        try:
+            with _opened(bucket, key) as file:
+                for batch in file.iter_batches(batch_rows, columns=_present(file, schema)):
+                    yield _live(_conformed(batch, schema), first, dead)
+                    first += batch.num_rows
+        except (NotFound, OSError, pa.ArrowInvalid) as error:
+            msg = f"file {key!r} of bucket {bucket.name!r} can't be read: restore it from a backup"
+            raise BackendUnavailable(msg) from error
+
+
+def _opened(bucket: OpenBucket, key: str) -> Any:
+    # A path lets Arrow read without this process's interpreter lock; a buffer of its own keeps memory bounded.
+    if bucket.local_root is not None:
+        return pq.ParquetFile(bucket.local_root / key, pre_buffer=False)
+    return pq.ParquetFile(bucket.objects.open(key), pre_buffer=False)
+
+
+def _present(file: Any, schema: pa.Schema) -> list[str]:
+    has = set(file.schema_arrow.names)
+    return [stored_name(field) for field in schema if stored_name(field) in has]
+
+
+def _conformed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    has = set(batch.schema.names)
+    columns = [
+        conform_array(batch.column(stored_name(field)), field.type, field.name)
+        if stored_name(field) in has
+        else pa.nulls(batch.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _live(
+    batch: pa.RecordBatch, first: int, dead: NDArray[np.int64] | None
+) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
+    places = np.arange(first, first + batch.num_rows)
+    if dead is None:
+        return batch, places
+    low, high = np.searchsorted(dead, [first, first + batch.num_rows])
+    if low == high:
+        return batch, places
+    alive = np.ones(batch.num_rows, dtype=np.bool_)
+    alive[dead[low:high] - first] = False
+    return batch.filter(pa.array(alive)), places[alive]
