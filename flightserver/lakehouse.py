@@ -26,20 +26,29 @@ from flightserver.ingest.service import Ingest
 from flightserver.ingest.source import Limits
 from flightserver.ingest.uploads import Uploads
 from flightserver.query.admission import Admission
+from flightserver.query.attached import AttachedTables
 from flightserver.query.changes import Changes
-from flightserver.query.engine import Engine
+from flightserver.query.diff import Diffs
+from flightserver.query.engine import Engine, Sources
 from flightserver.query.gate import Gate
 from flightserver.query.information_schema import InformationSchema
 from flightserver.query.namespace import INFORMATION_SCHEMA, SYSTEM
+from flightserver.query.past import PastTables
 from flightserver.query.pinned import PinnedDatasets
 from flightserver.query.results import ResultStore
 from flightserver.query.running import RunningQueries
 from flightserver.query.service import Queries
 from flightserver.query.system import SYSTEM_SCHEMAS, system_tables
+from flightserver.query.transactions import Transactions
+from flightserver.query.upserts import RowStreams
 from flightserver.query.watchdog import Watchdog
 from flightserver.storage.buckets import Buckets, OpenBucket, url_scheme
 from flightserver.storage.local import LocalObjects
+from flightserver.tables.collecting import Collector
+from flightserver.tables.external.attaching import ExternalTables
+from flightserver.tables.external.locations import Locations
 from flightserver.tables.segments import Layout
+from flightserver.tables.versions import Versions
 from flightserver.tables.writes import Tables
 from flightserver.telemetry import Metrics
 
@@ -47,7 +56,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from flightserver.settings import ResultSettings, Settings
+    from flightserver.settings import CatalogSettings, ResultSettings, Settings
 
 _UPLOAD_LIFE = timedelta(days=1)
 """After which an upload that nobody has ingested is taken for forgotten."""
@@ -71,6 +80,12 @@ class Lakehouse:
     gate: Gate
     watchdog: Watchdog
     queries: Queries
+    external: ExternalTables
+    streams: RowStreams
+    transactions: Transactions
+    versions: Versions
+    diffs: Diffs
+    collector: Collector
     results: ResultStore
     pinned: PinnedDatasets
     information_schema: InformationSchema
@@ -96,7 +111,6 @@ class Lakehouse:
         uploads.collect(_UPLOAD_LIFE)
         roots = Roots((data / "inbox", *settings.ingest.roots))
         limits = Limits(decompressed_bytes=settings.ingest.decompressed_bytes)
-        ingest = Ingest(tables, catalog, uploads, roots, limits)
         query = settings.query
         results = _result_store(own, settings.results)
         pinned = PinnedDatasets(settings.cache.max_bytes, query.partitions)
@@ -109,13 +123,20 @@ class Lakehouse:
             SYSTEM: system_tables(catalog, buckets, running, results, pinned, settings.rows()),
             INFORMATION_SCHEMA: information_schema.tables(),
         }
-        engine = Engine(query, own / "spill", buckets, pinned.partitions, fixed)
+        past = PastTables(catalog)
+        external = ExternalTables(Locations((data / "inbox", *settings.ingest.roots)))
+        sources = Sources(pinned.partitions, tables.dead, AttachedTables(external).table, past.scope)
+        engine = Engine(query, own / "spill", buckets, sources, fixed)
+        streams = RowStreams(engine, tables, catalog)
+        ingest = Ingest(streams, catalog, uploads, roots, limits)
+        idle = settings.server.session_idle_seconds
         queries = Queries(
             engine=engine,
             catalog=catalog,
-            changes=Changes(engine, tables),
+            changes=Changes(engine, tables, catalog),
             gate=gate,
             results=results,
+            past=past,
             pinned=pinned,
             statement_bytes=query.statement_bytes,
         )
@@ -131,6 +152,12 @@ class Lakehouse:
             gate=gate,
             watchdog=watchdog,
             queries=queries,
+            external=external,
+            streams=streams,
+            transactions=Transactions(catalog, tables, idle_seconds=idle),
+            versions=Versions(catalog, buckets),
+            diffs=Diffs(engine, catalog),
+            collector=_collector(catalog, buckets, settings.catalog),
             results=results,
             pinned=pinned,
             information_schema=information_schema,
@@ -139,6 +166,7 @@ class Lakehouse:
 
     def close(self) -> None:
         """Stop the threads and release the directories; what was acknowledged is on disk already."""
+        self.transactions.close()
         self.engine.close()
         self.watchdog.stop()
         self.results.stop()
@@ -161,6 +189,11 @@ def _observe(metrics: Metrics, admission: Admission, catalog: Catalog, results: 
     metrics.results.set_function(lambda: results.count)
     metrics.result_bytes.set_function(lambda: results.bytes)
     return metrics
+
+
+def _collector(catalog: Catalog, buckets: Buckets, settings: CatalogSettings) -> Collector:
+    retention, grace = settings.retention_hours, settings.collect_grace_hours
+    return Collector(catalog, buckets, retention_hours=retention, grace_hours=grace)
 
 
 def _result_store(own: Path, settings: ResultSettings) -> ResultStore:

@@ -49,6 +49,10 @@ class CatalogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the commit log is kept."""
 
     checkpoint_every: int = 64
+    retention_hours: float = 168.0
+    """How long a version can be read after another has taken its place; `bucket.collect` deletes what is older."""
+    collect_grace_hours: float = 24.0
+    """Files younger than this are never collected: a write or a transaction may be about to commit them."""
 
 
 class LayoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

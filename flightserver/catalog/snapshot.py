@@ -90,23 +90,36 @@ class Snapshot:
 
         Raises:
             NotFound: There is none; the message names similar ones.
-            InvalidRequest: Several buckets other than `primary` have it; the message names them.
+            InvalidRequest: Several buckets other than `primary` have it; the message names them. Or it is a view.
         """
+        found = self.relation(name, bucket)
+        if isinstance(found, View):
+            msg = f"{found.key} is a view, which has no rows of its own: change the tables that it reads"
+            raise InvalidRequest(msg)
+        return found
+
+    def relation(self, name: str, bucket: str | None = None) -> Dataset | View:
+        """As `dataset`, for datasets and views, which share their names."""
         if bucket is not None:
-            found = self.datasets.get(DatasetKey(bucket, name))
+            found = self._named(DatasetKey(bucket, name))
             if found is None:
                 raise self._not_found(name, bucket)
             return found
-        found = self.datasets.get(DatasetKey(PRIMARY, name))
+        found = self._named(DatasetKey(PRIMARY, name))
         if found is not None:
             return found
-        candidates = [DatasetKey(each, name) for each in self.buckets if DatasetKey(each, name) in self.datasets]
-        if not candidates:
+        candidates = [DatasetKey(each, name) for each in self.buckets]
+        there = [one for one in map(self._named, candidates) if one is not None]
+        if not there:
             raise self._not_found(name, None)
-        if len(candidates) > 1:
-            msg = f"dataset {name!r} is in several buckets: say which of {', '.join(sorted(map(str, candidates)))}"
+        if len(there) > 1:
+            listed = ", ".join(sorted(str(one.key) for one in there))
+            msg = f"dataset {name!r} is in several buckets: say which of {listed}"
             raise InvalidRequest(msg)
-        return self.datasets[candidates[0]]
+        return there[0]
+
+    def _named(self, key: DatasetKey) -> Dataset | View | None:
+        return self.datasets.get(key) or self.views.get(key)
 
     def _not_found(self, name: str, bucket: str | None) -> NotFound:
         if bucket is not None and bucket not in self.buckets:
@@ -119,7 +132,7 @@ class Snapshot:
     def _similar(self, name: str, bucket: str | None) -> list[str]:
         """Names a slip away: in another case, spelt almost so, or the same name in another bucket."""
         folded: dict[str, list[str]] = {}
-        for key in self.datasets:
+        for key in (*self.datasets, *self.views):
             if bucket is None or key.bucket == bucket or key.name == name:
                 shown = key.name if key.bucket in {PRIMARY, bucket} else str(key)
                 folded.setdefault(key.name.casefold(), []).append(shown)

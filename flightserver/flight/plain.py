@@ -61,6 +61,13 @@ class PlainIngest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     primary_key: tuple[str, ...] = ()
 
 
+class PlainDelete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`{"delete": "people"}`: the stream's rows are keys of rows to delete."""
+
+    delete: str
+    bucket: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class TablePath:
     """A table by path: `["people"]` or `["testing", "people"]`."""
@@ -69,7 +76,7 @@ class TablePath:
     schema: str | None = None
 
 
-PlainCommand = PlainQuery | PlainUpload | PlainIngest
+PlainCommand = PlainQuery | PlainUpload | PlainIngest | PlainDelete
 
 
 def table_path(path: Sequence[bytes]) -> TablePath:
@@ -112,6 +119,8 @@ def plain_command(command: bytes) -> PlainCommand:
             kind = PlainUpload
         elif "ingest" in fields:
             kind = PlainIngest
+        elif "delete" in fields:
+            kind = PlainDelete
         return msgspec.json.decode(command, type=kind)
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"the JSON command is not valid: {error}") from None

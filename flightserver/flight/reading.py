@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.flight as fl
 
+from flightserver.catalog.entities import Dataset, View
 from flightserver.errors import InvalidRequest
 from flightserver.flight.plain import PlainQuery, plain_command, table_path
 from flightserver.flight.sql.decoding import decode_command
 from flightserver.flight.sql.statements import TICKET_SECONDS, Wanted
 from flightserver.flight.tickets import MetadataTicket, PageTicket, StatementTicket, TableTicket
-from flightserver.query.changes import quoted
 from flightserver.query.namespace import INPUT
+from flightserver.query.quoting import quoted
 from flightserver.query.request import Request
-from flightserver.tables.schema import decode
+from flightserver.tables.schema import decode, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     import pyarrow as pa
 
-    from flightserver.catalog.entities import Dataset
     from flightserver.flight.middleware import CallContext
     from flightserver.flight.paging import Paging
     from flightserver.flight.sql.commands import Commands
@@ -46,9 +46,10 @@ class Reading:
     def flights(self, call: CallContext) -> Iterator[fl.FlightInfo]:
         """Every dataset as a flight, by path."""
         snapshot = self._queries.scope(Request(sql="", as_of=call.session.options.as_of)).snapshot
-        for dataset in snapshot.datasets.values():
-            descriptor = fl.FlightDescriptor.for_path(dataset.bucket, dataset.name)
-            yield self._table_info(call, descriptor, dataset, snapshot.version)
+        relations: list[Dataset | View] = [*snapshot.datasets.values(), *snapshot.views.values()]
+        for one in relations:
+            descriptor = fl.FlightDescriptor.for_path(one.bucket, one.name)
+            yield self._table_info(call, descriptor, one, snapshot.version)
 
     def info(self, call: CallContext, descriptor: Any) -> fl.FlightInfo:
         """Answers GetFlightInfo.
@@ -58,8 +59,8 @@ class Reading:
             NotFound: It names something that doesn't exist.
         """
         if descriptor.descriptor_type == fl.DescriptorType.PATH:
-            version, dataset = self._dataset(call, descriptor.path)
-            return self._table_info(call, descriptor, dataset, version)
+            version, one = self._relation(call, descriptor.path)
+            return self._table_info(call, descriptor, one, version)
         command = decode_command(_command(descriptor))
         if command is not None:
             return self._commands.info(call, descriptor, command)
@@ -72,7 +73,8 @@ class Reading:
             InvalidRequest, NotFound: As `info`.
         """
         if descriptor.descriptor_type == fl.DescriptorType.PATH:
-            return decode(self._dataset(call, descriptor.path)[1].schema)
+            version, one = self._relation(call, descriptor.path)
+            return self._columns(one, version)
         command = decode_command(_command(descriptor))
         if command is not None:
             return self._commands.schema(call, command)
@@ -92,7 +94,7 @@ class Reading:
             case PageTicket() as page:
                 return self._paging.read(page)
             case TableTicket(bucket=bucket, dataset=dataset, version=version):
-                sql = f'SELECT * FROM "{quoted(bucket)}"."{quoted(dataset)}"'  # noqa: S608  # names are quoted
+                sql = _all_rows(bucket, dataset)
                 timeout = call.session.options.query_timeout
                 request = Request(
                     sql=sql, as_of=version, timeout_seconds=timeout, user=call.user, is_cancelled=is_cancelled
@@ -116,17 +118,28 @@ class Reading:
         request = self._statements.request(call, wanted, is_cancelled, {INPUT: given})
         return self._statements.batches(request)
 
-    def _dataset(self, call: CallContext, path: list[bytes]) -> tuple[int, Dataset]:
+    def _relation(self, call: CallContext, path: list[bytes]) -> tuple[int, Dataset | View]:
         table = table_path(path)
         options = call.session.options
         scope = self._queries.scope(Request(sql="", bucket=call.bucket, as_of=options.as_of))
-        return scope.snapshot.version, scope.dataset(table.name, table.schema)
+        return scope.snapshot.version, scope.relation(table.name, table.schema)
 
-    def _table_info(self, call: CallContext, descriptor: Any, dataset: Dataset, version: int) -> fl.FlightInfo:
+    def _table_info(self, call: CallContext, descriptor: Any, one: Dataset | View, version: int) -> fl.FlightInfo:
         expires_at = int(time.time()) + TICKET_SECONDS
-        ticket = self._signer.sign(TableTicket(dataset.bucket, dataset.name, version, expires_at, call.user))
+        ticket = self._signer.sign(TableTicket(one.bucket, one.name, version, expires_at, call.user))
         endpoint = fl.FlightEndpoint(fl.Ticket(ticket), [])
-        return fl.FlightInfo(decode(dataset.schema), descriptor, [endpoint], dataset.rows, dataset.bytes)
+        rows, size = (one.rows, one.bytes) if isinstance(one, Dataset) and one.external is None else (-1, -1)
+        return fl.FlightInfo(self._columns(one, version), descriptor, [endpoint], rows, size)
+
+    def _columns(self, one: Dataset | View, version: int) -> pa.Schema:
+        if isinstance(one, Dataset):
+            return visible(decode(one.schema))
+        # What a view answers changes with the tables that it reads.
+        return self._queries.plan(Request(sql=_all_rows(one.bucket, one.name), as_of=version)).schema
+
+
+def _all_rows(bucket: str, name: str) -> str:
+    return f'SELECT * FROM "{quoted(bucket)}"."{quoted(name)}"'  # noqa: S608  # names are quoted
 
 
 def _command(descriptor: Any) -> bytes:

@@ -17,6 +17,7 @@ from flightserver.flight.actions.datasets import DatasetActions
 from flightserver.flight.actions.ingest import ingest_actions
 from flightserver.flight.actions.registry import Registry
 from flightserver.flight.actions.results import result_actions
+from flightserver.flight.actions.versions import VersionActions
 from flightserver.flight.middleware import MIDDLEWARE, CallMiddlewareFactory, OpenHandshake, call_context
 from flightserver.flight.paging import Paging
 from flightserver.flight.reading import Reading
@@ -60,17 +61,27 @@ class FlightServer(fl.FlightServerBase):
         sessions = Sessions(idle_seconds=settings.server.session_idle_seconds)
         signer = Signer(load_or_create_key(settings.server.data / "server" / "ticket.key"))
         paging = Paging(lakehouse.results, signer, lakehouse.server_name, TICKET_SECONDS)
-        statements = Statements(lakehouse.queries, signer, paging)
+        transactions = lakehouse.transactions
+        statements = Statements(lakehouse.queries, signer, paging, transactions)
         prepared = PreparedStatements()
         commands = Commands(statements, prepared, Answers(lakehouse.queries, lakehouse.information_schema), signer)
         self._reading = Reading(lakehouse.queries, statements, commands, paging, signer)
-        self._writing = Writing(statements, prepared, lakehouse.ingest, lakehouse.uploads, lakehouse.metrics)
-        self._protocol = ProtocolActions(statements, prepared, sessions, paging, signer)
+        self._writing = Writing(
+            statements,
+            prepared,
+            lakehouse.ingest,
+            lakehouse.uploads,
+            lakehouse.metrics,
+            lakehouse.streams,
+            transactions,
+        )
+        self._protocol = ProtocolActions(statements, prepared, sessions, paging, signer, transactions)
         self._registry = Registry(
             [
                 *ingest_actions(lakehouse.ingest, lakehouse.metrics),
                 *result_actions(lakehouse.queries, statements, lakehouse.results, settings.results.page_rows),
                 *DatasetActions(lakehouse).actions(),
+                *VersionActions(lakehouse).actions(),
             ]
         )
         try:

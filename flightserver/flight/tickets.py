@@ -61,6 +61,7 @@ class StatementTicket(msgspec.Struct, frozen=True, tag="statement", omit_default
         profile: The session's profile.
         query_timeout: Seconds it may run; None leaves it to the server.
         user: For whom.
+        transaction: The one that it is part of, which lives on the server that wrote the ticket.
     """
 
     execution: str
@@ -73,6 +74,7 @@ class StatementTicket(msgspec.Struct, frozen=True, tag="statement", omit_default
     profile: str | None = None
     query_timeout: float | None = None
     user: str = ""
+    transaction: bytes | None = None
 
 
 class TableTicket(msgspec.Struct, frozen=True, tag="table", omit_defaults=True):

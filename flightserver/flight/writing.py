@@ -13,10 +13,9 @@ from flightserver.catalog.entities import PRIMARY
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
-from flightserver.flight.plain import PlainIngest, PlainUpload, plain_command, table_path
+from flightserver.flight.plain import PlainDelete, PlainIngest, PlainUpload, plain_command, table_path
 from flightserver.flight.sql import messages as m
 from flightserver.flight.sql import results
-from flightserver.flight.sql.commands import no_transaction
 from flightserver.flight.sql.decoding import decode_command
 from flightserver.flight.sql.statements import Wanted
 from flightserver.flight.streams import SentRows, held_batches, one_batch, sent_batches, sent_schema
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from flightserver.flight.sql.statements import Statements
     from flightserver.ingest.service import Ingest
     from flightserver.ingest.uploads import Uploads
+    from flightserver.query.transactions import Transactions
+    from flightserver.query.upserts import RowStreams
     from flightserver.tables.requests import WriteResult
     from flightserver.telemetry import Metrics
 
@@ -56,7 +57,11 @@ class Writing:
         ingest: Ingest,
         uploads: Uploads,
         metrics: Metrics,
+        streams: RowStreams,
+        transactions: Transactions,
     ) -> None:
+        self._streams = streams
+        self._transactions = transactions
         self._statements = statements
         self._prepared = prepared
         self._ingest = ingest
@@ -87,9 +92,12 @@ class Writing:
                 self._upload(upload, reader, writer)
             case PlainIngest() as ingest:
                 self._ingest_rows(call, ingest, reader, writer)
+            case PlainDelete() as delete:
+                self._delete(call, delete, reader, writer)
             case _:
                 raise InvalidRequest(
-                    'DoPut takes a path, {"ingest": dataset}, {"upload": file name} or a Flight SQL command; '
+                    'DoPut takes a path, {"ingest": dataset}, {"delete": dataset}, {"upload": file name} or a Flight '
+                    "SQL command; "
                     "SQL against the rows that you send is DoExchange"
                 )
 
@@ -98,14 +106,14 @@ class Writing:
     ) -> None:
         match command:
             case m.StatementUpdate(query=sql, transaction_id=transaction):
-                no_transaction(transaction)
-                count = self._statements.update(self._statements.request(call, Wanted(sql=sql), is_cancelled))
+                wanted = Wanted(sql=sql, transaction=transaction)
+                count = self._statements.update(self._statements.request(call, wanted, is_cancelled))
                 writer.write(results.updated_rows(count))
             case m.PreparedStatementUpdate(prepared_statement_handle=handle):
                 prepared = self._prepared.get(handle)
                 sent = _bound(reader)
                 parameters = sent if sent is not None else prepared.parameters
-                wanted = Wanted(sql=prepared.sql, parameters=parameters)
+                wanted = Wanted(sql=prepared.sql, parameters=parameters, transaction=prepared.transaction)
                 count = self._statements.update(self._statements.request(call, wanted, is_cancelled))
                 writer.write(results.updated_rows(count))
             case m.PreparedStatementQuery(prepared_statement_handle=handle):
@@ -119,7 +127,6 @@ class Writing:
                 raise InvalidRequest(f"{type(command).__name__} can't be sent by DoPut: it reads, use GetFlightInfo")
 
     def _ingest_command(self, call: CallContext, command: m.StatementIngest, reader: Any, writer: Any) -> None:
-        no_transaction(command.transaction_id)
         if command.temporary:
             raise InvalidRequest("temporary tables are not available in this version")
         if command.catalog not in {None, "", CATALOG}:
@@ -131,18 +138,36 @@ class Writing:
                 "expected create, append, replace or create_append"
             )
         ingest = PlainIngest(ingest=command.table, mode=mode, bucket=_bucket(command.db_schema))
-        result = self._load(call, ingest, reader)
+        result = self._load(call, ingest, reader, command.transaction_id)
         writer.write(results.updated_rows(result.rows))
 
     def _ingest_rows(self, call: CallContext, ingest: PlainIngest, reader: Any, writer: Any) -> None:
         result = self._load(call, ingest, reader)
         writer.write(msgspec.json.encode(asdict(result)))
 
-    def _load(self, call: CallContext, ingest: PlainIngest, reader: Any) -> WriteResult:
-        result = self._ingest.stream(_stream_request(call, ingest), SentRows(reader))
+    def _load(
+        self, call: CallContext, ingest: PlainIngest, reader: Any, transaction_id: bytes | None = None
+    ) -> WriteResult:
+        request = _stream_request(call, ingest)
+        if transaction_id is None:
+            result = self._ingest.stream(request, SentRows(reader))
+        else:
+            transaction = self._transactions.get(transaction_id)
+            with transaction.lock:
+                result = self._ingest.stream(request, SentRows(reader), transaction.staged())
         self._metrics.ingested_rows.inc(result.rows)
         self._metrics.ingested_bytes.inc(result.bytes)
         return result
+
+    def _delete(self, call: CallContext, delete: PlainDelete, reader: Any, writer: Any) -> None:
+        """Delete the rows whose keys are sent."""
+        bucket = delete.bucket or call.bucket
+        scope = self._statements.scope(call, bucket)
+        dataset = scope.dataset(delete.delete, delete.bucket)
+        keys = pa.Table.from_batches(held_batches(reader, MAX_BOUND_BYTES), sent_schema(reader))
+        operation = Operation(id=new_ulid(), kind="delete", detail=str(dataset.key), user=call.user)
+        rows = self._streams.delete(dataset.key, keys, operation)
+        writer.write(msgspec.json.encode({"dataset": dataset.name, "bucket": dataset.bucket, "rows": rows}))
 
     def _upload(self, asked: PlainUpload, reader: Any, writer: Any) -> None:
         schema = sent_schema(reader)

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
     from flightserver.catalog.catalog import Catalog
     from flightserver.catalog.log import Operation
+    from flightserver.catalog.transaction import Commits
     from flightserver.ingest.roots import Roots
     from flightserver.ingest.source import Source
     from flightserver.ingest.uploads import Uploads
-    from flightserver.tables.writes import Tables
+    from flightserver.tables.requests import Writes
 
 _HASH_BYTES = 4 << 20
 _APPENDS = frozenset({Mode.APPEND, Mode.CREATE_APPEND})
@@ -45,7 +46,7 @@ class FileRequest:
         source: An upload id, or a path under an allowed root.
         dataset: Where the rows go.
         bucket: Its bucket.
-        mode: `create`, `append`, `replace` or `create_append`.
+        mode: `create`, `append`, `replace`, `create_append` or `upsert`.
         operation: Who does what.
         file_format: One of `flightserver.ingest.formats.FORMATS`, or None to find out.
         options: What the user knows of the file.
@@ -82,15 +83,15 @@ class Ingest:
     """Brings rows into datasets. Methods may be called from any thread.
 
     Args:
-        tables: Writes them.
+        writes: Writes them.
         catalog: Knows which bytes a dataset has already.
         uploads: Files that clients sent.
         roots: Directories of the server that files may be read from.
         limits: Bounds of reading one file.
     """
 
-    def __init__(self, tables: Tables, catalog: Catalog, uploads: Uploads, roots: Roots, limits: Limits) -> None:
-        self._tables = tables
+    def __init__(self, writes: Writes, catalog: Catalog, uploads: Uploads, roots: Roots, limits: Limits) -> None:
+        self._writes = writes
         self._catalog = catalog
         self._uploads = uploads
         self._roots = roots
@@ -130,17 +131,18 @@ class Ingest:
                 evolve=request.evolve,
                 primary_key=request.primary_key,
             )
-            result = self._tables.write(write, _steady(file, source, stamp))
+            result = self._writes.write(write, _steady(file, source, stamp))
         if uploaded:
             self._uploads.discard(request.source)
         return result
 
-    def stream(self, request: StreamRequest, reader: Any) -> WriteResult:
-        """Ingest an Arrow stream.
+    def stream(self, request: StreamRequest, reader: Any, transaction: Commits | None = None) -> WriteResult:
+        """Ingest an Arrow stream, as a part of a transaction if one is given.
 
         Args:
             request: Where the rows go.
             reader: Has a `schema` and yields record batches, as `pyarrow.RecordBatchReader` does.
+            transaction: The transaction of several statements that it is part of, or None.
 
         Raises:
             InvalidRequest: A batch isn't valid Arrow data, or the request isn't valid.
@@ -161,7 +163,8 @@ class Ingest:
             fill_missing=True,
             validate=True,
         )
-        return self._tables.write(write, reader)
+        writes = self._writes if transaction is None else self._writes.within(transaction)
+        return writes.write(write, reader)
 
     def _known(self, request: FileRequest, mode: Mode, content: str) -> WriteResult | None:
         """The answer to an append of bytes that the dataset has; other modes need the schema to tell."""
@@ -175,12 +178,9 @@ def mode_named(name: str) -> Mode:
     """Return the mode of that name.
 
     Raises:
-        InvalidRequest: There is none, or not yet.
+        InvalidRequest: There is none.
     """
     known = ", ".join(mode.value for mode in Mode)
-    if name == "upsert":
-        msg = f"mode 'upsert' isn't available in this version; use one of {known}"
-        raise InvalidRequest(msg)
     try:
         return Mode(name)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Statements that change data: INSERT, CREATE TABLE (AS), DROP TABLE, TRUNCATE.
+"""Statements that change something; INSERT, CREATE TABLE (AS), DROP TABLE and TRUNCATE are carried out here.
 
 The engine computes the rows; `tables/` writes and commits them. Everything is read under the statement's snapshot, so
 an INSERT that reads its own target sees it as it was before.
@@ -6,6 +6,7 @@ an INSERT that reads its own target sees it as it was before.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,14 @@ import pyarrow as pa
 from flightserver.catalog.entities import PRIMARY, DatasetKey
 from flightserver.catalog.log import Operation
 from flightserver.errors import InvalidRequest, NotFound
-from flightserver.query.namespace import CATALOG, INFORMATION_SCHEMA, PUBLIC, SYSTEM, Scope
+from flightserver.query.definitions import Definitions
+from flightserver.query.language.changes import AlterTable, Comment, CreateView, DropView, RenameTable
+from flightserver.query.language.statements import Kind, TableName
+from flightserver.query.namespace import CATALOG, INFORMATION_SCHEMA, PUBLIC, SYSTEM
 from flightserver.query.parameters import BOUND, assigned, each_row, insert_from_bound
-from flightserver.query.statements import Kind, TableName
+from flightserver.query.quoting import quoted
+from flightserver.query.rowchanges import RowChanges, Work
+from flightserver.query.transactions import refuse_in_transaction
 from flightserver.query.wire import wire_schema
 from flightserver.tables.schema import decode
 from flightserver.tables.writes import CreateRequest, Mode, OnExisting, Tables, WriteRequest
@@ -24,46 +30,93 @@ from flightserver.tables.writes import CreateRequest, Mode, OnExisting, Tables, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flightserver.catalog.transaction import Commits
     from flightserver.query.engine import Engine
     from flightserver.query.request import Planned
     from flightserver.query.watchdog import Guard
 
 
 class Changes:
-    """Carries out what a planned statement changes."""
+    """Carries out what a planned statement changes.
 
-    def __init__(self, engine: Engine, tables: Tables) -> None:
+    Args:
+        engine: Computes rows.
+        tables: Writes and commits them.
+        catalog: Where statements commit that are in no transaction.
+    """
+
+    def __init__(self, engine: Engine, tables: Tables, catalog: Commits) -> None:
         self._engine = engine
         self._tables = tables
+        self._catalog = catalog
+        self._rows = RowChanges(engine)
+        self._definitions = Definitions(engine)
 
     def carry_out(self, planned: Planned, operation_id: str, guard: Guard) -> int:
-        """Run the statement and commit; returns the number of rows that it wrote or removed.
+        """Run the statement and commit, or stage it in its transaction; returns how many rows it wrote or removed.
 
         Args:
-            planned: A statement of a kind that changes data.
+            planned: A statement of a kind that changes something.
             operation_id: The commit records it, so that the same id never commits twice.
             guard: Interrupts the engine while it computes rows, never the commit.
 
         Raises:
-            CommitConflict: Another write changed the same table first; a retry is safe.
+            CommitConflict: Another write changed the same first; a retry is safe.
         """
-        statement, request = planned.statement, planned.request
+        transaction = planned.request.transaction
+        if transaction is None:
+            return self._carry_out(planned, operation_id, guard, self._tables, self._catalog)
+        with transaction.lock:
+            staged = transaction.staged()
+            planned = replace(planned, scope=replace(planned.scope, snapshot=staged.snapshot()))
+            return self._carry_out(planned, operation_id, guard, self._tables.within(staged), staged)
+
+    def _carry_out(self, planned: Planned, operation_id: str, guard: Guard, tables: Tables, commits: Commits) -> int:
+        statement, request, scope = planned.statement, planned.request, planned.scope
         bound = assigned(statement, request.parameters)
         target = statement.target
-        if target is None:  # every kind that changes data names its target
+        if target is None:  # every kind that changes something names its target
             raise InvalidRequest("the statement names no table")
         bucket = self._target_bucket(planned, target)
         operation = Operation(id=operation_id, kind=statement.kind.value, detail=str(target), user=request.user)
         match statement.kind:
             case Kind.INSERT:
-                return self._insert(planned, target, bound, operation, guard)
+                return self._insert(planned, target, bound, operation, guard, tables)
+            case Kind.UPDATE | Kind.DELETE | Kind.MERGE | Kind.UPSERT:
+                work = Work(statement=statement, scope=scope, bound=bound, operation=operation, guard=guard)
+                return self._rows.carry_out(work, tables, commits, retry=request.transaction is None)
             case Kind.CREATE_TABLE | Kind.CREATE_TABLE_AS:
-                return self._create(planned, DatasetKey(bucket, target.name), bound, operation, guard)
+                return self._create(planned, DatasetKey(bucket, target.name), bound, operation, guard, tables)
             case Kind.DROP_TABLE:
-                return self._drop(planned, target, operation)
+                return self._drop(planned, target, operation, tables)
+            case Kind.TRUNCATE:
+                dataset = scope.dataset(target.name, target.schema)
+                return tables.clear(dataset.name, dataset.bucket, operation)
             case _:
-                dataset = planned.scope.dataset(target.name, target.schema)
-                return self._tables.clear(dataset.name, dataset.bucket, operation)
+                return self._define(planned, DatasetKey(bucket, target.name), target, commits, operation, guard)
+
+    def _define(
+        self,
+        planned: Planned,
+        key: DatasetKey,
+        target: TableName,
+        commits: Commits,
+        operation: Operation,
+        guard: Guard,
+    ) -> int:
+        scope = planned.scope
+        match planned.statement.change:
+            case AlterTable() as alter:
+                if any(isinstance(step, RenameTable) for step in alter.steps):
+                    refuse_in_transaction(planned.request.transaction, "ALTER TABLE ... RENAME TO")
+                self._definitions.alter(target, alter, scope, commits, operation, guard)
+            case Comment() as comment:
+                self._definitions.comment(target, comment, scope, commits, operation)
+            case CreateView() as view:
+                self._definitions.create_view(key, view, scope, commits, operation)
+            case DropView() as drop:
+                self._definitions.drop_view(target, drop, scope, commits, operation)
+        return 0
 
     def _target_bucket(self, planned: Planned, target: TableName) -> str:
         schema = target.schema or planned.scope.schema
@@ -76,7 +129,13 @@ class Changes:
         return schema
 
     def _insert(
-        self, planned: Planned, target: TableName, bound: pa.RecordBatch | None, operation: Operation, guard: Guard
+        self,
+        planned: Planned,
+        target: TableName,
+        bound: pa.RecordBatch | None,
+        operation: Operation,
+        guard: Guard,
+        tables: Tables,
     ) -> int:
         if target.schema is None and target.name in planned.scope.given:
             raise InvalidRequest(f"{target.name!r} is the stream that came with the statement: it can only be read")
@@ -84,13 +143,13 @@ class Changes:
         rewritten = insert_from_bound(planned.statement)
         if rewritten is not None and bound is not None:
             given = {**planned.scope.given, BOUND: (bound.schema, [bound])}
-            scope = Scope(planned.scope.snapshot, planned.scope.bucket, planned.scope.schema, given)
+            scope = replace(planned.scope, given=given)
             rows = self._engine.rows(lambda careful: self._engine.insert(rewritten, scope, {}, careful=careful))
         else:
             rows = chain.from_iterable(self._inserted(planned, values) for values in each_row(bound))
         schema = decode(dataset.schema)
         request = self._write_request(dataset.name, dataset.bucket, Mode.APPEND, schema, operation)
-        return self._tables.write(request, guard.iterate(rows)).rows
+        return tables.write(request, guard.iterate(rows)).rows
 
     def _inserted(self, planned: Planned, values: dict[str, Any]) -> Iterator[pa.RecordBatch]:
         return self._engine.rows(
@@ -98,7 +157,13 @@ class Changes:
         )
 
     def _create(
-        self, planned: Planned, key: DatasetKey, bound: pa.RecordBatch | None, operation: Operation, guard: Guard
+        self,
+        planned: Planned,
+        key: DatasetKey,
+        bound: pa.RecordBatch | None,
+        operation: Operation,
+        guard: Guard,
+        tables: Tables,
     ) -> int:
         statement = planned.statement
         bucket, name = key
@@ -107,7 +172,7 @@ class Changes:
         columns = None if statement.columns is None else self._engine.column_schema(statement.columns)
         if statement.query is None:
             on_existing = OnExisting.REPLACE if statement.or_replace else OnExisting.REFUSE
-            self._tables.create(
+            tables.create(
                 CreateRequest(
                     name=name,
                     bucket=bucket,
@@ -131,16 +196,16 @@ class Changes:
         rows = self._engine.rows(
             lambda careful: self._engine.query(query, planned.scope, values, careful=True) if careful else frame
         )
-        return self._tables.write(request, guard.iterate(rows)).rows
+        return tables.write(request, guard.iterate(rows)).rows
 
-    def _drop(self, planned: Planned, target: TableName, operation: Operation) -> int:
+    def _drop(self, planned: Planned, target: TableName, operation: Operation, tables: Tables) -> int:
         try:
             dataset = planned.scope.dataset(target.name, target.schema)
         except NotFound:
             if planned.statement.exists_ok:
                 return 0
             raise
-        self._tables.drop(dataset.name, dataset.bucket, operation, if_exists=planned.statement.exists_ok)
+        tables.drop(dataset.name, dataset.bucket, operation, if_exists=planned.statement.exists_ok)
         return 0
 
     @staticmethod
@@ -157,11 +222,6 @@ class Changes:
             lineage_source=operation.kind,
             primary_key=primary_key,
         )
-
-
-def quoted(name: str) -> str:
-    """`name` as it stands between double quotes in SQL."""
-    return name.replace('"', '""')
 
 
 def _renamed(query: str, columns: pa.Schema | None) -> str:

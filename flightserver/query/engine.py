@@ -15,25 +15,33 @@ whole range of its type while it has statistics of it (apache/datafusion#23352, 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
+from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
 from datafusion.object_store import LocalFileSystem
 
 from flightserver.errors import InvalidRequest, LimitExceeded, NotFound
 from flightserver.query.failures import PlanDefect, missing_table, translate
+from flightserver.query.language.statements import parse
 from flightserver.query.namespace import BARE, CATALOG, Namespace, Scope
 from flightserver.query.parameters import with_types
-from flightserver.query.scan import Scans
+from flightserver.query.quoting import quoted
+from flightserver.query.scan import Scans, SmallSegments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from flightserver.catalog.entities import Dataset
+    from datafusion.catalog import Table
+
+    from flightserver.catalog.entities import Dataset, View
+    from flightserver.query.language.statements import Statement
     from flightserver.settings import QuerySettings
     from flightserver.storage.buckets import Buckets
+    from flightserver.tables.deltas import DeadRows
 
 Parameters = dict[str, Any]
 """Placeholder name without `$` -> pyarrow scalar."""
@@ -57,6 +65,23 @@ _OPTIONS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the rows of datasets are found.
+
+    Attributes:
+        in_memory: Batches of a dataset version that is held in memory, split into partitions, or None.
+        dead: Dead rows.
+        attached: Makes the table of a dataset that others write.
+        past: A scope with the earlier versions that a statement names.
+    """
+
+    in_memory: Callable[[Dataset], list[list[pa.RecordBatch]] | None]
+    dead: DeadRows
+    attached: Callable[[Dataset, SessionContext], Table]
+    past: Callable[[Scope, Statement], Scope]
+
+
 class Engine:
     """Plans and runs SQL.
 
@@ -64,7 +89,7 @@ class Engine:
         settings: Memory, partitions, batch size.
         spill: A directory for what does not fit into memory.
         buckets: Every bucket is registered under its own URL scheme.
-        in_memory: See `Scans`.
+        sources: Where rows of datasets are found.
         fixed: Tables of `system` and `information_schema`, see `Namespace`.
     """
 
@@ -73,16 +98,20 @@ class Engine:
         settings: QuerySettings,
         spill: Path,
         buckets: Buckets,
-        in_memory: Callable[[Dataset], list[list[pa.RecordBatch]] | None],
+        sources: Sources,
         fixed: Mapping[str, Mapping[str, Callable[[Scope], pa.Table]]],
     ) -> None:
         spill.mkdir(parents=True, exist_ok=True)
+        self._past = sources.past
         runtime = RuntimeEnvBuilder().with_fair_spill_pool(settings.memory_bytes).with_disk_manager_specified(spill)
         self._usual = _context(settings, runtime, careful=False)
         self._careful = _context(settings, runtime, careful=True)
         self._namespaces = {}
-        for context in (self._usual, self._careful):
-            namespace = self._namespaces[context] = Namespace(Scans(context, buckets, in_memory), fixed)
+        small = SmallSegments(buckets)
+        for careful, context in ((False, self._usual), (True, self._careful)):
+            scans = Scans(context, buckets, sources.in_memory, sources.dead, small, sources.attached)
+            namespace = Namespace(scans, fixed, partial(self._view, careful=careful))
+            self._namespaces[context] = namespace
             context.register_catalog_provider(CATALOG, namespace)
             for bucket in buckets:
                 store = LocalFileSystem(str(bucket.local_root))
@@ -115,6 +144,42 @@ class Engine:
             raise InvalidRequest(msg)
         context = self._careful if careful else self._usual
         return context.create_dataframe_from_logical_plan(plan.inputs()[0])
+
+    def change(
+        self, sql: str, scope: Scope, parameters: Parameters, schema: pa.Schema, *, careful: bool = False
+    ) -> DataFrame:
+        """Plan a query whose columns named as in `schema` are cast to its types, as INSERT does; others stay.
+
+        Raises:
+            InvalidRequest: It does not parse or plan.
+            NotFound: It names a table that does not exist.
+        """
+        frame = self.query(sql, scope, parameters, careful=careful)
+        has = frame.schema()
+        columns = []
+        for name in has.names:
+            place = schema.get_field_index(name)
+            column = col(f'"{quoted(name)}"')
+            if place >= 0 and has.field(name).type != schema.field(place).type:
+                column = column.cast(schema.field(place).type).alias(name)
+            columns.append(column)
+        try:
+            return frame.select(*columns)
+        except Exception as error:  # the binding raises bare Exception; `translate` sorts
+            raise translate(error) from error
+
+    def view(self, sql: str, scope: Scope, *, careful: bool = False) -> DataFrame:
+        """Plan the query of a view, from its text as it is kept.
+
+        Raises:
+            InvalidRequest: It does not parse or plan, or it is not a query.
+            NotFound: It names a table or version that does not exist.
+        """
+        statement = parse(sql)
+        return self.query(statement.sql, self._past(scope, statement), {}, careful=careful)
+
+    def _view(self, view: View, scope: Scope, *, careful: bool) -> DataFrame:
+        return self.view(view.sql, scope, careful=careful)
 
     def _plan(
         self, sql: str, scope: Scope, parameters: Parameters, options: SQLOptions, *, careful: bool = False

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from flightserver.catalog.entities import PRIMARY
+from flightserver.catalog.entities import PRIMARY, Dataset, DatasetKey, View
 from flightserver.query.namespace import CATALOG, INFORMATION_SCHEMA, PUBLIC, SYSTEM, Scope
 from flightserver.query.rowtable import table_of
 from flightserver.tables.schema import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from flightserver.catalog.entities import Dataset
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _S = pa.string()
 _I = pa.int64()
@@ -122,12 +120,22 @@ def _precision(kind: pa.DataType) -> tuple[int | None, int | None, int | None]:
     return None, None, None
 
 
-def placements(scope: Scope) -> Iterator[tuple[str, str, Dataset]]:
-    """Each dataset where a client finds it: under its bucket, and in `public` where its bare name means it."""
-    for (bucket, name), dataset in scope.snapshot.datasets.items():
-        yield bucket, name, dataset
-        if bucket == PRIMARY or (PRIMARY, name) not in scope.snapshot.datasets:
-            yield PUBLIC, name, dataset
+def placements(scope: Scope) -> Iterator[tuple[str, str, Dataset | View]]:
+    """Each dataset and view where a client finds it: under its bucket, and in `public` where its bare name means it."""
+    found = scope.snapshot
+    relations: Iterable[tuple[DatasetKey, Dataset | View]] = (*found.datasets.items(), *found.views.items())
+    for key, relation in relations:
+        yield key.bucket, key.name, relation
+        home = DatasetKey(PRIMARY, key.name)
+        if key.bucket == PRIMARY or (home not in found.datasets and home not in found.views):
+            yield PUBLIC, key.name, relation
+
+
+def primary_keys(scope: Scope) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Schema, table and columns of every primary key."""
+    for schema, name, one in placements(scope):
+        if isinstance(one, Dataset) and one.primary_key:
+            yield schema, name, one.primary_key
 
 
 def _column_rows(schema: str, table: str, columns: pa.Schema) -> Iterator[tuple[object, ...]]:
@@ -165,7 +173,7 @@ class InformationSchema:
             "schemata": self._schemata,
             "tables": self._tables,
             "columns": self._columns,
-            "views": lambda _: table_of(VIEWS, []),
+            "views": self._views,
             "table_constraints": self._constraints,
             "key_column_usage": self._key_columns,
         }
@@ -179,7 +187,8 @@ class InformationSchema:
 
     def _tables(self, scope: Scope) -> pa.Table:
         rows: list[tuple[object, ...]] = [
-            (CATALOG, schema, name, "BASE TABLE") for schema, name, _ in placements(scope)
+            (CATALOG, schema, name, "VIEW" if isinstance(one, View) else "BASE TABLE")
+            for schema, name, one in placements(scope)
         ]
         rows += [(CATALOG, schema, name, "VIEW") for schema, tables in self._fixed.items() for name in tables]
         return table_of(TABLES, rows)
@@ -193,18 +202,21 @@ class InformationSchema:
                 rows += _column_rows(schema, name, columns)
         return table_of(COLUMNS, rows)
 
+    def _views(self, scope: Scope) -> pa.Table:
+        rows = [(CATALOG, schema, name, one.sql) for schema, name, one in placements(scope) if isinstance(one, View)]
+        return table_of(VIEWS, rows)
+
     def _constraints(self, scope: Scope) -> pa.Table:
         rows: list[tuple[object, ...]] = [
             (CATALOG, schema, f"{name}_pkey", CATALOG, schema, name, "PRIMARY KEY")
-            for schema, name, one in placements(scope)
-            if one.primary_key
+            for schema, name, _ in primary_keys(scope)
         ]
         return table_of(TABLE_CONSTRAINTS, rows)
 
     def _key_columns(self, scope: Scope) -> pa.Table:
         rows: list[tuple[object, ...]] = [
             (CATALOG, schema, f"{name}_pkey", CATALOG, schema, name, column, position)
-            for schema, name, one in placements(scope)
-            for position, column in enumerate(one.primary_key, start=1)
+            for schema, name, columns in primary_keys(scope)
+            for position, column in enumerate(columns, start=1)
         ]
         return table_of(KEY_COLUMN_USAGE, rows)

@@ -2,7 +2,8 @@
 
 The engine asks these providers while it plans, on the thread that plans, so the scope of the statement being planned
 stands in a thread-local. Providers may not call the engine on that thread (a runtime inside a runtime panics); tables
-are therefore made on a small pool of others.
+are therefore made on a small pool of others. A view is planned there, under a scope of its own, and its names are
+resolved on the pool of the next depth, so that views of views never wait for themselves.
 
 Schemas: `public` (every dataset by its bare name), one per bucket, `system` and `information_schema`.
 """
@@ -13,18 +14,20 @@ import difflib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from datafusion.catalog import CatalogProvider, SchemaProvider, Table
 
-from flightserver.errors import FlightserverError, NotFound
+from flightserver.catalog.entities import DatasetKey, View
+from flightserver.errors import FlightserverError, InvalidRequest, NotFound
 from flightserver.query.failures import missing_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import pyarrow as pa
+    from datafusion import DataFrame
 
     from flightserver.catalog.entities import Dataset
     from flightserver.catalog.snapshot import Snapshot
@@ -36,6 +39,12 @@ SYSTEM = "system"
 INFORMATION_SCHEMA = "information_schema"
 BARE = "__bare"
 """Where the engine looks for names without a schema; no client sees this name."""
+TARGET = "__target"
+"""Bare name of the table that a statement changes, with the ids of its rows as `_rid`; no client's statement has it."""
+ADDED = "__added"
+"""As `__target`, of rows that are written but not part of a dataset yet."""
+MAX_VIEW_DEPTH = 16
+"""Views of views of views, and so on. Each is planned anew with every statement that names it."""
 INPUT = "input"
 """Name under which a statement sees the stream that was sent with it."""
 
@@ -49,34 +58,59 @@ class Scope:
         bucket: Where bare names are looked up first; None for primary.
         schema: The session's schema, where bare names are looked up before `public`.
         given: Tables that came with the statement, by bare name: a schema and its batches.
+        named: Relations of other versions, by the bare names that stand for them in the statement.
+        target: What the bare name `__target` means.
+        added: What the bare name `__added` means.
+        depth: How many views this scope is inside of.
     """
 
     snapshot: Snapshot
     bucket: str | None = None
     schema: str = PUBLIC
     given: Mapping[str, tuple[pa.Schema, list[pa.RecordBatch]]] = field(default_factory=dict)
+    named: Mapping[str, Dataset | PastView] = field(default_factory=dict)
+    target: Dataset | None = None
+    added: Dataset | None = None
+    depth: int = 0
 
     def dataset(self, name: str, schema: str | None = None) -> Dataset:
         """The dataset that a name means.
 
         Raises:
             NotFound: There is none; the message suggests near names.
-            InvalidRequest: A bare name is ambiguous.
+            InvalidRequest: A bare name is ambiguous, or it is a view.
         """
+        key = self.relation(name, schema).key
+        return self.snapshot.dataset(key.name, key.bucket)
+
+    def relation(self, name: str, schema: str | None = None) -> Dataset | View:
+        """As `dataset`, for datasets and views."""
         if schema in {None, BARE}:
-            if self.schema in self.snapshot.buckets and (self.schema, name) in self.snapshot.datasets:
-                return self.snapshot.dataset(name, bucket=self.schema)
+            if self._has(self.schema, name):
+                return self.snapshot.relation(name, bucket=self.schema)
             schema = PUBLIC
         if schema == PUBLIC:
-            return self._bare(name)
+            return self.snapshot.relation(name, bucket=self.bucket if self._has(self.bucket, name) else None)
         if schema in self.snapshot.buckets:
-            return self.snapshot.dataset(name, bucket=schema)
+            return self.snapshot.relation(name, bucket=schema)
         raise NotFound(self.missing(CATALOG, schema, name))
 
-    def _bare(self, name: str) -> Dataset:
-        if self.bucket is not None and (self.bucket, name) in self.snapshot.datasets:
-            return self.snapshot.dataset(name, bucket=self.bucket)
-        return self.snapshot.dataset(name)
+    def _has(self, bucket: str | None, name: str) -> bool:
+        if bucket is None:
+            return False
+        key = DatasetKey(bucket, name)
+        return key in self.snapshot.datasets or key in self.snapshot.views
+
+    def inside(self, view: View) -> Scope:
+        """What names mean in the query of a view.
+
+        Raises:
+            InvalidRequest: Views are nested too deeply, or read each other.
+        """
+        if self.depth >= MAX_VIEW_DEPTH:
+            msg = f"view {view.key} is inside of {MAX_VIEW_DEPTH} others, or reads itself: replace one of them"
+            raise InvalidRequest(msg)
+        return Scope(self.snapshot, view.default_bucket, view.default_schema, depth=self.depth + 1)
 
     def missing(self, catalog: str, schema: str, name: str) -> str:
         """Says that a table does not exist, and which near names do."""
@@ -86,7 +120,8 @@ class Scope:
         known = self.schemas()
         if schema not in known:
             return f"table {name!r} in schema {schema!r} doesn't exist: the schemas are {', '.join(sorted(known))}"
-        names = [key.name for key in self.snapshot.datasets if schema in {PUBLIC, key.bucket}]
+        relations = (*self.snapshot.datasets, *self.snapshot.views)
+        names = [key.name for key in relations if schema in {PUBLIC, key.bucket}]
         near = [other for other in names if other.lower() == name.lower()] or difflib.get_close_matches(name, names, 3)
         hint = ", ".join(other if other.islower() else f'"{other}"' for other in near)
         tail = f"did you mean {hint}?" if hint else "system.datasets lists the tables"
@@ -95,6 +130,14 @@ class Scope:
     def schemas(self) -> list[str]:
         """Names of all schemas."""
         return [PUBLIC, *self.snapshot.buckets, SYSTEM, INFORMATION_SCHEMA]
+
+
+@dataclass(frozen=True, slots=True)
+class PastView:
+    """A view at another version, and what it reads there."""
+
+    view: View
+    snapshot: Snapshot
 
 
 @dataclass(slots=True)
@@ -109,17 +152,26 @@ class Namespace(CatalogProvider):
     Args:
         scans: Makes tables of datasets.
         fixed: schema -> table -> function that computes the table; `system` and `information_schema`.
+        plan: Plans the query of a view in its scope.
     """
 
-    def __init__(self, scans: Scans, fixed: Mapping[str, Mapping[str, Callable[[Scope], pa.Table]]]) -> None:
+    def __init__(
+        self,
+        scans: Scans,
+        fixed: Mapping[str, Mapping[str, Callable[[Scope], pa.Table]]],
+        plan: Callable[[View, Scope], DataFrame],
+    ) -> None:
         self._scans = scans
         self._fixed = fixed
+        self._plan = plan
         self._current = threading.local()
-        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="make-table")
+        # Threads are started when they are needed.
+        self._pools = [ThreadPoolExecutor(4, thread_name_prefix="make-table") for _ in range(MAX_VIEW_DEPTH + 1)]
 
     def close(self) -> None:
-        """Stop the pool."""
-        self._pool.shutdown()
+        """Stop the pools."""
+        for pool in self._pools:
+            pool.shutdown()
 
     @contextmanager
     def use(self, scope: Scope) -> Iterator[None]:
@@ -147,7 +199,8 @@ class Namespace(CatalogProvider):
         """The table of that name, or None after noting why there is none."""
         planning = self._planning()
         try:
-            return self._pool.submit(self._make, planning.scope, schema, name).result()
+            pool = self._pools[planning.scope.depth]
+            return pool.submit(self._make, planning.scope, schema, name).result()
         except FlightserverError as error:
             planning.failure = error
             return None
@@ -156,6 +209,12 @@ class Namespace(CatalogProvider):
         if schema == BARE and name in scope.given:
             given_schema, batches = scope.given[name]
             return self._scans.memory_table(given_schema, [batches])
+        if schema == BARE and name == TARGET and scope.target is not None:
+            return self._scans.table(scope.target, row_ids=True)
+        if schema == BARE and name == ADDED and scope.added is not None:
+            return self._scans.table(scope.added, row_ids=True)
+        if schema == BARE and name in scope.named:
+            return self._relation(scope.named[name], scope)
         if schema == BARE and scope.schema in self._fixed and name in self._fixed[scope.schema]:
             schema = scope.schema
         if schema in self._fixed:
@@ -166,14 +225,22 @@ class Namespace(CatalogProvider):
                 raise NotFound(msg)
             table = source(scope)
             return self._scans.memory_table(table.schema, [table.combine_chunks().to_batches()])
-        return self._scans.table(scope.dataset(name, schema))
+        return self._relation(scope.relation(name, schema), scope)
+
+    def _relation(self, found: Dataset | View | PastView, scope: Scope) -> Table:
+        if isinstance(found, PastView):
+            return self._relation(found.view, replace(scope, snapshot=found.snapshot))
+        if isinstance(found, View):
+            return Table(self._plan(found, scope.inside(found)))
+        return self._scans.table(found)
 
     def names(self, schema: str) -> set[str]:
         """Tables of a schema, for SHOW TABLES."""
         scope = self._planning().scope
         if schema in self._fixed:
             return set(self._fixed[schema])
-        return {key.name for key in scope.snapshot.datasets if schema in {BARE, PUBLIC, key.bucket}}
+        relations = (*scope.snapshot.datasets, *scope.snapshot.views)
+        return {key.name for key in relations if schema in {BARE, PUBLIC, key.bucket}}
 
     def _planning(self) -> _Planning:
         planning: _Planning | None = getattr(self._current, "planning", None)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from flightserver.errors import InvalidRequest
-from flightserver.query.tokens import substituted
+from flightserver.query.language.tokens import substituted
 from flightserver.query.wire import wire_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from flightserver.query.statements import Statement
+    from flightserver.query.language.statements import Statement
 
 _SQL_TYPES = {
     "bool": "BOOLEAN",

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from datafusion import DataFrame
 
-    from flightserver.query.statements import Statement
+    from flightserver.query.language.statements import Statement
+    from flightserver.query.transactions import Transaction
 
 COUNT_SCHEMA = pa.schema([pa.field("count", pa.int64(), nullable=False)])
 """What a statement that changes data answers when it is run as a query."""
@@ -35,6 +36,7 @@ class Request:
         user: For `system.queries` and the commit log.
         operation: Identifies the statement's one run; empty for a new one.
         given: Tables that came with the statement.
+        transaction: The one that the statement is part of; None for one of its own.
         is_cancelled: Tells whether whoever asked has gone away; must stay callable until the statement ends.
     """
 
@@ -47,6 +49,7 @@ class Request:
     user: str = "anonymous"
     operation: str = ""
     given: Mapping[str, tuple[pa.Schema, list[pa.RecordBatch]]] = field(default_factory=dict)
+    transaction: Transaction | None = None
     is_cancelled: Callable[[], bool] | None = None
 
 

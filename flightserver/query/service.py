@@ -15,12 +15,12 @@ import pyarrow as pa
 
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest, NotFound
-from flightserver.query.changes import Changes, quoted
+from flightserver.query.language.statements import parse
 from flightserver.query.namespace import Scope
 from flightserver.query.once import Once
 from flightserver.query.parameters import assigned, each_row
+from flightserver.query.quoting import quoted
 from flightserver.query.request import COUNT_SCHEMA, Planned, Request
-from flightserver.query.statements import parse
 from flightserver.query.wire import sliced, to_wire, wire_schema
 
 if TYPE_CHECKING:
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
     from datafusion import DataFrame
 
+    from flightserver.query.changes import Changes
     from flightserver.catalog.catalog import Catalog
     from flightserver.catalog.entities import Dataset
     from flightserver.query.engine import Engine
     from flightserver.query.gate import Gate
+    from flightserver.query.past import PastTables
     from flightserver.query.pinned import PinnedDataset, PinnedDatasets
     from flightserver.query.results import ResultStore, StoredResult
 
@@ -45,11 +47,12 @@ class Queries:
         changes: Carries out what changes data.
         gate: Admission, registry and watchdog.
         results: The store of paged results.
+        past: Finds the earlier versions that a statement names.
         pinned: Datasets held in memory.
         statement_bytes: Longest text that is read.
     """
 
-    def __init__(  # the composition root gives each part
+    def __init__(  # noqa: PLR0913  # the composition root gives each part
         self,
         *,
         engine: Engine,
@@ -57,6 +60,7 @@ class Queries:
         changes: Changes,
         gate: Gate,
         results: ResultStore,
+        past: PastTables,
         pinned: PinnedDatasets,
         statement_bytes: int,
     ) -> None:
@@ -65,6 +69,7 @@ class Queries:
         self._changes = changes
         self._gate = gate
         self._results = results
+        self._past = past
         self._pinned = pinned
         self._statement_bytes = statement_bytes
         self._once = Once()
@@ -83,6 +88,7 @@ class Queries:
             raise InvalidRequest(f"the statement has {size:,} bytes; at most {self._statement_bytes:,} are read")
         statement = parse(request.sql)
         scope = self.scope(request)
+        scope = self._past.scope(scope, statement)
         if statement.kind.is_update:
             if request.as_of is not None:
                 raise InvalidRequest("as_of is set: the past can be read but not changed")
@@ -181,7 +187,10 @@ class Queries:
         Raises:
             NotFound: Its bucket, or the version it asks for, doesn't exist.
         """
-        snapshot = self._catalog.snapshot() if request.as_of is None else self._catalog.snapshot_at(request.as_of)
+        if request.as_of is not None:
+            snapshot = self._catalog.snapshot_at(request.as_of)
+        else:
+            snapshot = (request.transaction or self._catalog).snapshot()
         if request.bucket is not None and request.bucket not in snapshot.buckets:
             raise NotFound(f"bucket {request.bucket!r} doesn't exist: there are {', '.join(sorted(snapshot.buckets))}")
         scope = Scope(snapshot, request.bucket, request.schema, request.given)

@@ -102,6 +102,20 @@ class RowChange:
         """Of the rows that begin, end those at these places of their segment: others of their key came later."""
         self._own_removed = np.sort(places)
 
+    def again(self, base: Snapshot, dataset: Dataset) -> None:
+        """Forget which rows end, to find them anew in a newer snapshot; rows that begin stay written.
+
+        Raises:
+            CommitConflict: The dataset's schema has changed, so that they don't fit any more.
+        """
+        self._unchanged_schema().check(base)
+        self._base = base
+        self.dataset = dataset
+        self._ids = RowIds(dataset)
+        self._removed.clear()
+        self._own_removed = None
+        self._discard_delta()
+
     def commit(
         self, operation: Operation, *, lineage: Lineage | None = None, appended_nothing: bool = False
     ) -> Outcome:
@@ -154,6 +168,10 @@ class RowChange:
             self._writer.abort()
         else:
             delete_segment(self._bucket, self._segment)
+        self._discard_delta()
+
+    def _discard_delta(self) -> None:
         if self._delta is not None:
             with contextlib.suppress(FlightserverError):
                 self._bucket.objects.delete(self._delta.key)
+            self._delta = None

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, Self
 
 from flightserver.catalog.entities import DatasetKey
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pyarrow as pa
 
     from flightserver.catalog.log import Operation
+    from flightserver.catalog.transaction import Commits
 
 
 class Mode(enum.Enum):
@@ -25,6 +28,8 @@ class Mode(enum.Enum):
     """Put the rows and schema in the place of what it has; create it when it isn't there."""
     CREATE_APPEND = "create_append"
     """Add to it; create it when it isn't there."""
+    UPSERT = "upsert"
+    """Add to it, in the place of rows that have the same primary key; create it when it isn't there."""
 
 
 class OnExisting(enum.Enum):
@@ -128,3 +133,13 @@ class WriteResult:
     bytes: int = 0
     files: int = 0
     unchanged: bool = False
+
+
+class Writes(Protocol):
+    """What carries out writes of every mode."""
+
+    def write(self, request: WriteRequest, batches: Iterable[pa.RecordBatch]) -> WriteResult:
+        """Write rows in one commit, see `flightserver.tables.writes.Tables.write`."""
+
+    def within(self, transaction: Commits) -> Self:
+        """The same, but reading from and committing to a transaction of several statements."""

@@ -16,6 +16,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -24,8 +25,15 @@ from msgspec.structs import replace
 from flightserver.catalog.entities import DatasetKey, check_dataset_name
 from flightserver.catalog.requirements import DatasetAbsent, DatasetAt
 from flightserver.catalog.transaction import Transaction
-from flightserver.catalog.updates import CreateDataset, DropDataset, ReplaceSegments
-from flightserver.errors import CommitConflict, InvalidRequest, NotFound, RequestError, SchemaDrift
+from flightserver.catalog.updates import (
+    AppendSegments,
+    CreateDataset,
+    DropDataset,
+    RemoveRows,
+    ReplaceSegments,
+    RewriteSegments,
+)
+from flightserver.errors import CommitConflict, FlightserverError, InvalidRequest, NotFound, RequestError, SchemaDrift
 from flightserver.tables.changes import RowChange
 from flightserver.tables.deltas import DeadRows
 from flightserver.tables.plan import (
@@ -43,12 +51,14 @@ from flightserver.tables.schema import canonical, conform, fingerprint
 from flightserver.tables.segments import SegmentWriter, delete_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from flightserver.catalog.draft import Outcome
     from flightserver.catalog.entities import Dataset, Segment
     from flightserver.catalog.log import Operation
     from flightserver.catalog.requirements import Requirement
     from flightserver.catalog.snapshot import Snapshot
+    from flightserver.catalog.staging import StagedTransaction
     from flightserver.catalog.transaction import Commits
     from flightserver.catalog.updates import Update
     from flightserver.storage.buckets import Buckets, OpenBucket
@@ -91,6 +101,23 @@ class Tables:
         refuse_external(dataset)
         bucket = self._buckets.get(dataset.bucket)
         return RowChange(self._catalog, self._rebaser, bucket, base, dataset, self._layout)
+
+    def commit_staged(self, staged: StagedTransaction, operation: Operation) -> Outcome:
+        """Commit what the statements of a transaction have staged, all or none.
+
+        Raises:
+            CommitConflict: Others changed the same; what was staged can be discarded.
+        """
+        return self._rebaser.commit(self._catalog, operation, staged.updates, staged.requirements, staged.base)
+
+    def discard(self, updates: Sequence[Update]) -> None:
+        """Delete the files that updates name which are never going to be committed."""
+        for update in updates:
+            for segment in added_segments(update):
+                delete_segment(self._buckets.get(segment.bucket), segment)
+            if isinstance(update, RemoveRows):
+                with contextlib.suppress(FlightserverError):
+                    self._buckets.get(update.delta.bucket).objects.delete(update.delta.key)
 
     def write(self, request: WriteRequest, batches: Iterable[pa.RecordBatch]) -> WriteResult:
         """Write rows in one commit: all of them or none.
@@ -246,6 +273,13 @@ class Tables:
             if fingerprint(target.schema) != written:
                 break
         raise refusal
+
+
+def added_segments(update: Update) -> tuple[Segment, ...]:
+    """Segments that an update makes part of a dataset."""
+    if isinstance(update, CreateDataset):
+        return update.dataset.segments
+    return update.segments if isinstance(update, AppendSegments | ReplaceSegments | RewriteSegments) else ()
 
 
 def _validate(batch: pa.RecordBatch, number: int) -> None:

@@ -63,7 +63,7 @@ class Described(ActionResponse, frozen=True, kw_only=True):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """One version of a dataset: the commit that made it."""
+    """One version of a dataset: the commit that made it, and the tags that name it."""
 
     version: int
     time: datetime
@@ -71,6 +71,7 @@ class Version(msgspec.Struct, frozen=True):
     detail: str
     user: str
     rows: int
+    tags: tuple[str, ...] = ()
 
 
 class History(ActionResponse, frozen=True, kw_only=True):
@@ -160,8 +161,19 @@ class DatasetActions:
 
     def _history(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:
         one = self._dataset(call, request, request.dataset)
+        tags: dict[int, list[str]] = {}
+        for tag, version in sorted(one.tags.items()):
+            tags.setdefault(version, []).append(tag)
         versions = [
-            Version(entry.version, entry.time, entry.kind, entry.detail, entry.user, entry.rows)
+            Version(
+                entry.version,
+                entry.time,
+                entry.kind,
+                entry.detail,
+                entry.user,
+                entry.rows,
+                tuple(tags.get(entry.version, ())),
+            )
             for entry in self._lakehouse.catalog.history(one)
         ]
         yield History(dataset=one.name, bucket=one.bucket, versions=versions)

@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from flightserver.catalog.entities import View as CatalogView
 from flightserver.errors import InvalidRequest
 from flightserver.flight.sql import messages as m
 from flightserver.flight.sql import metadata
 from flightserver.flight.sql.info import sql_info
 from flightserver.flight.sql.metadata import PrimaryKeyColumn, SchemaRow, TableRow, is_referred_to
 from flightserver.flight.sql.types import xdbc_type_info
-from flightserver.query.information_schema import placements
+from flightserver.query.information_schema import placements, primary_keys
 from flightserver.query.namespace import CATALOG, Scope
 from flightserver.query.request import Request
-from flightserver.tables.schema import decode
+from flightserver.tables.schema import decode, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flightserver.catalog.entities import Dataset
     from flightserver.flight.middleware import CallContext
     from flightserver.query.information_schema import InformationSchema
     from flightserver.query.service import Queries
@@ -99,15 +101,20 @@ class Answers:
         return answer
 
     def _tables(self, scope: Scope) -> Iterator[TableRow]:
-        for schema, name, dataset in placements(scope):
-            yield TableRow(CATALOG, schema, name, TABLE, partial(decode, dataset.schema))
+        for schema, name, one in placements(scope):
+            kind = VIEW if isinstance(one, CatalogView) else TABLE
+            yield TableRow(CATALOG, schema, name, kind, partial(_columns, one))
         for schema, tables in self._information_schema.fixed().items():
             for name, columns in tables.items():
                 yield TableRow(CATALOG, schema, name, VIEW, partial(pa.schema, columns))
 
 
+def _columns(relation: Dataset | CatalogView) -> pa.Schema:
+    return visible(decode(relation.schema))
+
+
 def _primary_key(scope: Scope, reference: m.TableReference) -> Iterator[PrimaryKeyColumn]:
-    for schema, name, dataset in placements(scope):
+    for schema, name, columns in primary_keys(scope):
         if is_referred_to(reference, CATALOG, schema, name):
-            for sequence, column in enumerate(dataset.primary_key, start=1):
+            for sequence, column in enumerate(columns, start=1):
                 yield PrimaryKeyColumn(CATALOG, schema, name, column, f"{name}_pkey", sequence)

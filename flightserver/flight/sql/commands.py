@@ -62,21 +62,19 @@ class Commands:
         """The statement that a command runs; None for metadata.
 
         Raises:
-            InvalidRequest: The command can't be read, or names a transaction.
+            InvalidRequest: The command can't be read.
         """
         match command:
             case m.StatementQuery(query=sql, transaction_id=transaction):
-                no_transaction(transaction)
-                return Wanted(sql=sql)
+                return Wanted(sql=sql, transaction=transaction)
             case m.StatementUpdate(query=sql, transaction_id=transaction):
-                no_transaction(transaction)
-                return Wanted(sql=sql)
+                return Wanted(sql=sql, transaction=transaction)
             case (
                 m.PreparedStatementQuery(prepared_statement_handle=handle)
                 | m.PreparedStatementUpdate(prepared_statement_handle=handle)
             ):
                 prepared = self._prepared.get(handle)
-                return Wanted(sql=prepared.sql, parameters=prepared.parameters)
+                return Wanted(sql=prepared.sql, parameters=prepared.parameters, transaction=prepared.transaction)
             case m.StatementSubstraitPlan():
                 raise InvalidRequest("Substrait plans are not available in this version: send SQL")
             case m.StatementIngest() | m.TicketStatementQuery():
@@ -85,16 +83,3 @@ class Commands:
                 )
             case _:
                 return None
-
-
-def no_transaction(transaction_id: bytes | None) -> None:
-    """Refuse to run inside of a transaction that can't exist.
-
-    Raises:
-        InvalidRequest: A transaction was named.
-    """
-    if transaction_id:
-        raise InvalidRequest(
-            "transactions over several statements are not available in this version (GetSqlInfo says so): each "
-            "statement is atomic on its own"
-        )

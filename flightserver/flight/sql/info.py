@@ -99,10 +99,12 @@ _SERVER: Mapping[str, _Fact] = {
     "FLIGHT_SQL_SERVER_SUBSTRAIT": _NO,
     "FLIGHT_SQL_SERVER_SUBSTRAIT_MIN_VERSION": _text(None),
     "FLIGHT_SQL_SERVER_SUBSTRAIT_MAX_VERSION": _text(None),
-    "FLIGHT_SQL_SERVER_TRANSACTION": _int32(enum_values("SqlSupportedTransaction")["SQL_SUPPORTED_TRANSACTION_NONE"]),
+    "FLIGHT_SQL_SERVER_TRANSACTION": _int32(
+        enum_values("SqlSupportedTransaction")["SQL_SUPPORTED_TRANSACTION_TRANSACTION"]
+    ),
     "FLIGHT_SQL_SERVER_CANCEL": _YES,
     "FLIGHT_SQL_SERVER_BULK_INGESTION": _YES,
-    "FLIGHT_SQL_SERVER_INGEST_TRANSACTIONS_SUPPORTED": _NO,
+    "FLIGHT_SQL_SERVER_INGEST_TRANSACTIONS_SUPPORTED": _YES,
     "FLIGHT_SQL_SERVER_STATEMENT_TIMEOUT": _int32(0),
     "FLIGHT_SQL_SERVER_TRANSACTION_TIMEOUT": _int32(0),
 }
@@ -190,9 +192,14 @@ _LIMITS: Mapping[str, _Fact] = {
 }
 
 _TRANSACTIONS_AND_CURSORS: Mapping[str, _Fact] = {
-    "SQL_DEFAULT_TRANSACTION_ISOLATION": _number(enum_values("SqlTransactionIsolationLevel")["SQL_TRANSACTION_NONE"]),
-    "SQL_TRANSACTIONS_SUPPORTED": _NO,
-    "SQL_SUPPORTED_TRANSACTIONS_ISOLATION_LEVELS": _bits("SqlTransactionIsolationLevel", "SQL_TRANSACTION_NONE"),
+    # Snapshot isolation has no name of its own here; it gives all that repeatable read promises, and no phantoms.
+    "SQL_DEFAULT_TRANSACTION_ISOLATION": _number(
+        enum_values("SqlTransactionIsolationLevel")["SQL_TRANSACTION_REPEATABLE_READ"]
+    ),
+    "SQL_TRANSACTIONS_SUPPORTED": _YES,
+    "SQL_SUPPORTED_TRANSACTIONS_ISOLATION_LEVELS": _bits(
+        "SqlTransactionIsolationLevel", "SQL_TRANSACTION_REPEATABLE_READ"
+    ),
     "SQL_DATA_DEFINITION_CAUSES_TRANSACTION_COMMIT": _NO,
     "SQL_DATA_DEFINITIONS_IN_TRANSACTIONS_IGNORED": _NO,
     "SQL_SUPPORTED_RESULT_SET_TYPES": _bits("SqlSupportedResultSetType", "SQL_RESULT_SET_TYPE_FORWARD_ONLY"),

@@ -25,11 +25,12 @@ _IDLE_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One prepared statement; `parameters` are the rows bound last."""
+    """One prepared statement; `parameters` are the rows bound last, `transaction` is that which it was prepared in."""
 
     sql: str
     used: float
     parameters: pa.RecordBatch | None = None
+    transaction: bytes | None = None
 
 
 class PreparedStatements:
@@ -39,12 +40,12 @@ class PreparedStatements:
         self._prepared: OrderedDict[bytes, Prepared] = OrderedDict()
         self._lock = threading.Lock()
 
-    def create(self, sql: str) -> bytes:
+    def create(self, sql: str, transaction: bytes | None = None) -> bytes:
         """Keep a statement; returns its handle."""
         handle = secrets.token_hex(16).encode()
         now = time.monotonic()
         with self._lock:
-            self._prepared[handle] = Prepared(sql, now)
+            self._prepared[handle] = Prepared(sql, now, transaction=transaction)
             while len(self._prepared) > _KEPT or next(iter(self._prepared.values())).used < now - _IDLE_SECONDS:
                 self._prepared.popitem(last=False)
         return handle

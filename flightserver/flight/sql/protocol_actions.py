@@ -8,7 +8,6 @@ from flightserver.errors import InvalidRequest, NotFound
 from flightserver.flight.middleware import call_context, forget_session, send_session
 from flightserver.flight.sql import messages as m
 from flightserver.flight.sql import results
-from flightserver.flight.sql.commands import no_transaction
 from flightserver.flight.sql.statements import Wanted
 from flightserver.flight.tickets import PageTicket, StatementTicket
 from flightserver.query.namespace import CATALOG, PUBLIC
@@ -20,14 +19,22 @@ if TYPE_CHECKING:
     from flightserver.flight.sql.sessions import Sessions
     from flightserver.flight.sql.statements import Statements
     from flightserver.flight.tickets import Signer
+    from flightserver.query.transactions import Transactions
 
 
 class ProtocolActions:
     """Runs the actions of the protocol. Each answers one message."""
 
-    def __init__(
-        self, statements: Statements, prepared: PreparedStatements, sessions: Sessions, paging: Paging, signer: Signer
+    def __init__(  # each part that an action talks to
+        self,
+        statements: Statements,
+        prepared: PreparedStatements,
+        sessions: Sessions,
+        paging: Paging,
+        signer: Signer,
+        transactions: Transactions,
     ) -> None:
+        self._transactions = transactions
         self._statements = statements
         self._prepared = prepared
         self._sessions = sessions
@@ -44,8 +51,7 @@ class ProtocolActions:
         answer: bytes | None = None
         match request:
             case m.CreatePreparedStatement(query=sql, transaction_id=transaction):
-                no_transaction(transaction)
-                answer = self._prepare(call, sql)
+                answer = self._prepare(call, sql, transaction)
             case m.ClosePreparedStatement(prepared_statement_handle=handle):
                 self._prepared.close(handle)
             case m.SetSessionOptions() | m.GetSessionOptions() | m.CloseSession():
@@ -59,8 +65,22 @@ class ProtocolActions:
             case m.CreatePreparedSubstraitPlan():
                 raise InvalidRequest("Substrait plans are not available in this version: send SQL")
             case _:
-                no_transaction(b"any")
+                answer = self._transaction(call, request)
         return answer
+
+    def _transaction(
+        self, call: CallContext, request: m.BeginTransaction | m.EndTransaction | m.BeginSavepoint | m.EndSavepoint
+    ) -> bytes | None:
+        match request:
+            case m.BeginTransaction():
+                return results.transaction(self._transactions.begin(call.user))
+            case m.EndTransaction(transaction_id=transaction, mode=m.EndTransactionMode.COMMIT):
+                self._transactions.commit(transaction)
+            case m.EndTransaction(transaction_id=transaction):
+                self._transactions.roll_back(transaction)
+            case _:
+                raise InvalidRequest("savepoints are not available in this version: commit, or roll back as a whole")
+        return None
 
     def _session(self, context: Any, request: m.SetSessionOptions | m.GetSessionOptions | m.CloseSession) -> bytes:
         call = call_context(context)
@@ -77,9 +97,9 @@ class ProtocolActions:
                 forget_session(context)
                 return results.closed_session(results.CloseStatus.CLOSED)
 
-    def _prepare(self, call: CallContext, sql: str) -> bytes:
-        planned = self._statements.plan(call, Wanted(sql=sql))
-        handle = self._prepared.create(sql)
+    def _prepare(self, call: CallContext, sql: str, transaction: bytes | None) -> bytes:
+        planned = self._statements.plan(call, Wanted(sql=sql, transaction=transaction))
+        handle = self._prepared.create(sql, transaction)
         update = planned.statement.kind.is_update
         return results.prepared_statement(
             handle,

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from flightserver.flight.middleware import CallContext
     from flightserver.flight.paging import Paging
     from flightserver.flight.tickets import Signer
+    from flightserver.query.namespace import Scope
     from flightserver.query.service import Queries
+    from flightserver.query.transactions import Transaction, Transactions
 
 TICKET_SECONDS = 24 * 60 * 60
 """As long as the catalog remembers operation ids: a ticket never outlives the memory that its statement has run."""
@@ -48,13 +50,15 @@ class Wanted:
     parameters: pa.RecordBatch | None = None
     page_rows: int | None = None
     as_of: int | datetime | None = None
+    transaction: bytes | None = None
 
 
 class Statements:
     """Plans, describes and runs statements for the wire."""
 
-    def __init__(self, queries: Queries, signer: Signer, paging: Paging) -> None:
+    def __init__(self, queries: Queries, signer: Signer, paging: Paging, transactions: Transactions) -> None:
         self._queries = queries
+        self._transactions = transactions
         self._signer = signer
         self._paging = paging
         self._plans = _Plans()
@@ -67,6 +71,10 @@ class Statements:
     def parameter_schema(self, planned: Planned) -> pa.Schema:
         """One nullable field per placeholder, whose type is open until a value is bound."""
         return pa.schema([(name, pa.null()) for name in planned.statement.placeholders])
+
+    def scope(self, call: CallContext, bucket: str | None) -> Scope:
+        """What names mean to a call that is no statement."""
+        return self._queries.scope(Request(sql="", bucket=bucket, schema=call.session.options.schema or PUBLIC))
 
     def cancel(self, operation: str) -> bool:
         """Stop the statement that runs under a ticket's operation; False when none does."""
@@ -91,8 +99,12 @@ class Statements:
             user=call.user,
             operation=new_ulid(),
             given=given or {},
+            transaction=self._transaction(wanted.transaction),
             is_cancelled=is_cancelled or call.is_cancelled,
         )
+
+    def _transaction(self, transaction_id: bytes | None) -> Transaction | None:
+        return None if transaction_id is None else self._transactions.get(transaction_id)
 
     def info(self, call: CallContext, descriptor: Any, wanted: Wanted) -> fl.FlightInfo:
         """What a statement will answer and the tickets that fetch it.
@@ -122,10 +134,16 @@ class Statements:
             NotFound: A version of the catalog that the ticket needs is gone.
         """
         planned = self._plans.take(ticket.execution)
-        request = _request(ticket) if planned is None else planned.request
+        request = planned.request if planned is not None else self._ticket_request(ticket)
         request = replace(request, is_cancelled=is_cancelled)
         planned = self._queries.plan(request) if planned is None else replace(planned, request=request)
         return self.stream(planned)
+
+    def _ticket_request(self, ticket: StatementTicket) -> Request:
+        """What a ticket asks. In a transaction that is still open it reads what the transaction sees by now."""
+        if ticket.transaction is None:
+            return _request(ticket)
+        return replace(_request(ticket), as_of=None, transaction=self._transaction(ticket.transaction))
 
     def stream(self, planned: Planned) -> fl.FlightDataStream:
         """The rows of a planned statement as they are made."""
@@ -153,6 +171,7 @@ def _ticket(planned: Planned, expires_at: int) -> StatementTicket:
         schema=request.schema,
         query_timeout=request.timeout_seconds,
         user=request.user,
+        transaction=None if request.transaction is None else request.transaction.id,
     )
 
 

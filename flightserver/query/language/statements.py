@@ -1,31 +1,44 @@
 """What a statement is, told from its tokens, before any engine sees it.
 
-The engine plans SELECT itself and would execute DDL while it plans, so statements are sorted first: queries go to the
-engine with DDL, DML and settings switched off; INSERT is planned by the engine and carried out by us; CREATE TABLE
-and DROP TABLE are taken apart here. Everything else is refused with a reason. Sorting is not the guard: the engine's
-own switches are (see `engine.py`), so a statement that is sorted wrongly is refused there.
+The engine plans SELECT itself and would execute DDL while it plans, so statements are sorted first. Queries go to the
+engine with DDL, DML and settings switched off. INSERT is planned by the engine and carried out by us. UPDATE, DELETE,
+MERGE and INSERT with conflicts are taken apart (`dml.py`) and computed by a query (`change_queries.py`). Statements
+about tables and views are taken apart here and in `ddl.py`. Everything else is refused with a reason.
+Sorting is not the guard: the engine's own switches are (see `engine.py`), so a statement that is sorted wrongly is
+refused there.
 
+Texts are slices of the statement: after `?` became `$1` and tables at other times got their generated names
+(`timetravel.py`), nothing is printed anew, so that the engine reads what the user wrote.
 """
 
 from __future__ import annotations
 
 import enum
-import re
-import string
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlglot.tokenizer_core import TokenType
 
 from flightserver.errors import InvalidRequest
-from flightserver.query.tokens import LITERALS, check_complexity, numbered, placeholders, tokenize, word
+from flightserver.query.language import ddl, dml, timetravel
+from flightserver.query.language.changes import Change, TableName
+from flightserver.query.language.reader import QUERY_WORDS, RETURNING_REFUSED, Reader
+from flightserver.query.language.timetravel import AsOf
+from flightserver.query.language.tokens import check_complexity, numbered, tokenize, word
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlglot.tokenizer_core import Token
 
-_QUERY_WORDS = frozenset({"SELECT", "WITH", "VALUES", "(", "SHOW", "DESCRIBE", "DESC", "EXPLAIN"})
+__all__ = ["AsOf", "Kind", "RowValues", "Statement", "TableName", "parse"]
 
-_ASCII_LOWER = str.maketrans({letter: letter.lower() for letter in string.ascii_uppercase})
+_QUERY_WORDS = QUERY_WORDS | {"SHOW", "DESCRIBE", "DESC", "EXPLAIN"}
+
+_TRANSACTIONS = (
+    "transactions are begun and ended by the client's transaction API (ADBC autocommit=False, JDBC "
+    "setAutoCommit(false))"
+)
 
 _REFUSED = {
     "COPY": "COPY reaches files of the server; export through a client, import with the action ingest.file",
@@ -38,13 +51,14 @@ _REFUSED = {
     "INSTALL": "extensions cannot be loaded",
     "ATTACH": "buckets are attached by the administrator",
     "USE": "set the session option `schema` or `bucket`",
-    "BEGIN": "transactions over several statements are not available in this version; each statement is atomic",
-    "START": "transactions over several statements are not available in this version; each statement is atomic",
-    "COMMIT": "transactions over several statements are not available in this version; each statement is atomic",
-    "ROLLBACK": "transactions over several statements are not available in this version; each statement is atomic",
-    "UPDATE": "UPDATE is not available in this version; write a new table with CREATE OR REPLACE TABLE ... AS",
-    "MERGE": "MERGE is not available in this version; write a new table with CREATE OR REPLACE TABLE ... AS",
-    "ALTER": "ALTER is not available in this version; write a new table with CREATE OR REPLACE TABLE ... AS",
+    "BEGIN": _TRANSACTIONS,
+    "START": _TRANSACTIONS,
+    "COMMIT": _TRANSACTIONS,
+    "ROLLBACK": _TRANSACTIONS,
+    "END": _TRANSACTIONS,
+    "ABORT": _TRANSACTIONS,
+    "SAVEPOINT": _TRANSACTIONS,
+    "RELEASE": _TRANSACTIONS,
     "CALL": "there are no procedures; what changes the server is a Flight action",
     "GRANT": "grants are not available in this version",
     "REVOKE": "grants are not available in this version",
@@ -52,15 +66,12 @@ _REFUSED = {
     "VACUUM": "storage needs no vacuum",
 }
 
-_REFUSED_OPTIONS = frozenset({"DEFAULT", "UNIQUE", "REFERENCES", "CHECK", "FOREIGN", "GENERATED", "AUTO_INCREMENT"})
-
 _REFUSED_CREATE = {
     "EXTERNAL": "an external table reaches files of the server; load them with the action ingest.file",
-    "TEMPORARY": "temporary tables are not available in this version",
-    "TEMP": "temporary tables are not available in this version",
+    "TEMPORARY": "every session sees the same tables; name parts of one statement by WITH",
+    "TEMP": "every session sees the same tables; name parts of one statement by WITH",
     "UNBOUNDED": "streams are not available",
-    "VIEW": "views are not available in this version",
-    "MATERIALIZED": "views are not available in this version",
+    "MATERIALIZED": "views are computed when they are read; keep a result with CREATE TABLE ... AS",
     "FUNCTION": "functions cannot be created by SQL",
     "DATABASE": "there is one catalog, lakehouse; schemas are buckets",
     "SCHEMA": "schemas are buckets; the administrator creates them",
@@ -76,23 +87,20 @@ class Kind(enum.Enum):
     CREATE_TABLE = "create table"
     CREATE_TABLE_AS = "create table as"
     DROP_TABLE = "drop table"
-    DELETE_ALL = "delete all"
+    TRUNCATE = "truncate"
+    UPDATE = "update"
+    DELETE = "delete"
+    MERGE = "merge"
+    UPSERT = "upsert"
+    ALTER_TABLE = "alter table"
+    COMMENT = "comment"
+    CREATE_VIEW = "create view"
+    DROP_VIEW = "drop view"
 
     @property
     def is_update(self) -> bool:
         """Whether the statement changes data and answers with a count instead of rows."""
         return self is not Kind.QUERY
-
-
-@dataclass(frozen=True, slots=True)
-class TableName:
-    """A table as written: `schema` is None for a bare name. Unquoted parts are folded to lower case."""
-
-    name: str
-    schema: str | None = None
-
-    def __str__(self) -> str:
-        return self.name if self.schema is None else f'"{self.schema}".{self.name}'
 
 
 class RowValues(NamedTuple):
@@ -109,13 +117,15 @@ class Statement:
 
     Attributes:
         kind: What carries it out.
-        sql: Its text, with `?` placeholders rewritten to `$1`, `$2`, ...
+        sql: Its text, with `?` placeholders rewritten to `$1`, `$2`, ... and names for tables at other times.
         placeholders: Names of its placeholders without `$`, each once, in order of first use.
         target: The table that it changes; None for queries.
         query: The text after AS of CREATE TABLE AS.
         columns: The text between the parentheses of CREATE TABLE, or None.
         primary_key: Columns of PRIMARY KEY, from CREATE TABLE.
         row_values: For INSERT of a single VALUES tuple, where it stands in `sql`.
+        change: What UPDATE, DELETE, MERGE, INSERT with conflicts, ALTER TABLE, COMMENT and statements about views say.
+        as_of: Tables that the statement reads as they were at another time, under the names that `sql` has for them.
     """
 
     kind: Kind
@@ -128,6 +138,8 @@ class Statement:
     exists_ok: bool = False
     or_replace: bool = False
     row_values: RowValues | None = None
+    change: Change | None = None
+    as_of: tuple[AsOf, ...] = ()
 
 
 def parse(sql: str) -> Statement:
@@ -146,111 +158,68 @@ def parse(sql: str) -> Statement:
         msg = "one statement at a time: this text has several, separated by ';'"
         raise InvalidRequest(msg)
     check_complexity(tokens)
-    reader = _Reader(sql, tokens)
+    written = sql
+    sql, as_of = timetravel.replaced(sql, tokens)
+    reader = Reader(sql, tokenize(sql) if as_of else tokens, {one.name for one in as_of})
+    return replace(_sorted(reader, written), as_of=as_of)
+
+
+def _sorted(reader: Reader, written: str) -> Statement:
+    """The statement, sorted by its first words.
+
+    Args:
+        reader: At its first word.
+        written: Its text before tables at other times got their generated names.
+    """
     first = reader.peek()
     if first in _QUERY_WORDS:
-        return Statement(Kind.QUERY, sql, reader.placeholders())
-    changing = {"INSERT": _insert, "CREATE": _create, "DROP": _drop, "DELETE": _delete_all, "TRUNCATE": _delete_all}
-    if first in changing:
-        return changing[first](reader)
+        _refuse_change_after_with(reader)
+        return Statement(Kind.QUERY, reader.sql, reader.placeholders())
+    if first in _SORTS:
+        return _SORTS[first](reader)
+    if first == "CREATE":
+        return _create(reader, written)
     if first in _REFUSED:
         msg = f"{first} is refused: {_REFUSED[first]}"
         raise InvalidRequest(msg)
     msg = (
-        f"a statement can't start with {tokens[0].text[:40]!r}; expected SELECT, WITH, VALUES, INSERT, CREATE TABLE, "
-        "DROP TABLE, SHOW, DESCRIBE or EXPLAIN"
+        f"a statement can't start with {reader.tokens[0].text[:40]!r}; expected SELECT, WITH, VALUES, INSERT, UPDATE, "
+        "DELETE, MERGE, TRUNCATE, CREATE, ALTER, DROP, COMMENT, SHOW, DESCRIBE or EXPLAIN"
     )
     raise InvalidRequest(msg)
 
 
-class _Reader:
-    """Walks over tokens; `peek` and `take` speak upper-case words."""
-
-    def __init__(self, sql: str, tokens: list[Token]) -> None:
-        self.sql = sql
-        self.tokens = tokens
-        self.position = 0
-
-    def peek(self, ahead: int = 0) -> str:
-        index = self.position + ahead
-        if index >= len(self.tokens):
-            return ""
-        return word(self.tokens[index])
-
-    def take(self, *words: str) -> bool:
-        if any(self.peek(ahead) != word for ahead, word in enumerate(words)):
-            return False
-        self.position += len(words)
-        return True
-
-    def done(self) -> bool:
-        return self.position >= len(self.tokens)
-
-    def fail(self, expected: str) -> NoReturn:
-        found = "the end of the statement" if self.done() else repr(self.tokens[self.position].text[:40])
-        msg = f"expected {expected}, found {found}"
-        raise InvalidRequest(msg)
-
-    def identifier(self) -> str:
-        if self.done():
-            self.fail("a name")
-        token = self.tokens[self.position]
-        quoted = token.token_type is TokenType.IDENTIFIER
-        bare = token.token_type not in LITERALS and re.fullmatch(r"\w[\w$]*", token.text) is not None
-        if not quoted and not bare:
-            self.fail("a name")
-        self.position += 1
-        # As the engine folds names: ASCII letters only.
-        return token.text if quoted else token.text.translate(_ASCII_LOWER)
-
-    def table(self) -> TableName:
-        parts = [self.identifier()]
-        while self.take("."):
-            parts.append(self.identifier())
-        match parts:
-            case [name]:
-                return TableName(name)
-            case [schema, name] | ["lakehouse", schema, name]:
-                return TableName(name, schema)
-            case _:
-                msg = f"{'.'.join(parts)!r} can't name a table: expected name, schema.name or lakehouse.schema.name"
-                raise InvalidRequest(msg)
-
-    def parenthesised(self) -> tuple[int, int]:
-        """Positions of the tokens just inside the parentheses that start here; moves past them."""
-        if not self.take("("):
-            self.fail("'('")
-        first, depth = self.position, 1
-        while depth:
-            if self.done():
-                self.fail("')'")
-            depth += {"(": 1, ")": -1}.get(self.peek(), 0)
-            self.position += 1
-        return first, self.position - 1
-
-    def text(self, first: int, last: int) -> str:
-        """Original text of the tokens from `first` up to and without `last`."""
-        return self.sql[self.tokens[first].start : self.tokens[last - 1].end + 1] if last > first else ""
-
-    def placeholders(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(one.name for one in placeholders(self.tokens)))
+def _refuse_change_after_with(reader: Reader) -> None:
+    if reader.peek() != "WITH":
+        return
+    mains = {word: reader.outside(word) for word in ("SELECT", "VALUES", "INSERT", "UPDATE", "DELETE", "MERGE")}
+    first = min((places[0], word) for word, places in [*mains.items(), ("", [len(reader.tokens)])] if places)[1]
+    if first in {"INSERT", "UPDATE", "DELETE", "MERGE"}:
+        raise InvalidRequest(
+            f"WITH stands before {first}: write it inside, as in INSERT INTO t WITH ... SELECT or MERGE INTO t USING "
+            "(WITH ... SELECT ...) AS s"
+        )
 
 
-def _insert(reader: _Reader) -> Statement:
-    reader.position += 1
+def _insert(reader: Reader) -> Statement:
+    conflict = dml.conflict_clause(reader)
+    if conflict is not None or (reader.peek(1) == "OR" and reader.peek(2) in {"REPLACE", "IGNORE"}):
+        return _changing(Kind.UPSERT, reader, *dml.upsert(reader, conflict))
+    if reader.outside("RETURNING"):
+        raise InvalidRequest(RETURNING_REFUSED)
+    reader.expect("INSERT")
     if reader.peek() == "OVERWRITE":
         reader.fail("INTO (to replace a table use CREATE OR REPLACE TABLE ... AS)")
-    if not reader.take("INTO"):
-        reader.fail("INTO")
+    reader.expect("INTO")
     reader.take("TABLE")
-    target = reader.table()
+    target = reader.target()
     if reader.peek() == "(" and reader.peek(1) not in {"SELECT", "WITH", "VALUES"}:
         reader.parenthesised()
     values = _single_values(reader)
     return Statement(Kind.INSERT, reader.sql, reader.placeholders(), target=target, row_values=values)
 
 
-def _single_values(reader: _Reader) -> RowValues | None:
+def _single_values(reader: Reader) -> RowValues | None:
     if reader.peek() != "VALUES":
         return None
     values = reader.tokens[reader.position]
@@ -261,27 +230,29 @@ def _single_values(reader: _Reader) -> RowValues | None:
     return RowValues(values.start, reader.tokens[first].start, reader.tokens[last - 1].end + 1)
 
 
-def _create(reader: _Reader) -> Statement:
-    reader.position += 1
+def _create(reader: Reader, written: str) -> Statement:
+    reader.expect("CREATE")
     or_replace = reader.take("OR", "REPLACE")
     word = reader.peek()
     if word in _REFUSED_CREATE:
         msg = f"CREATE {word} is refused: {_REFUSED_CREATE[word]}"
         raise InvalidRequest(msg)
+    if word == "VIEW":
+        return _changing(Kind.CREATE_VIEW, reader, *ddl.create_view(reader, written, or_replace=or_replace))
     if not reader.take("TABLE"):
-        reader.fail("TABLE")
+        reader.fail("TABLE or VIEW")
     exists_ok = reader.take("IF", "NOT", "EXISTS")
-    target = reader.table()
+    target = reader.target()
     columns: str | None = None
     primary_key: tuple[str, ...] = ()
     if reader.peek() == "(":
         first, last = reader.parenthesised()
         columns = reader.text(first, last)
         _refuse_options(reader.tokens[first:last])
-        primary_key = _primary_key(_Reader(reader.sql, reader.tokens[first:last]))
+        primary_key = _primary_key(Reader(reader.sql, reader.tokens[first:last]))
     if reader.take("AS"):
         query = reader.text(reader.position, len(reader.tokens))
-        if _Reader(reader.sql, reader.tokens[reader.position :]).peek() not in _QUERY_WORDS:
+        if reader.peek() not in _QUERY_WORDS:
             reader.fail("a query after AS")
         kind = Kind.CREATE_TABLE_AS
     elif columns is not None and reader.done():
@@ -303,14 +274,11 @@ def _create(reader: _Reader) -> Statement:
 
 def _refuse_options(tokens: list[Token]) -> None:
     for token in tokens:
-        if word(token) in _REFUSED_OPTIONS:
-            raise InvalidRequest(
-                f"{word(token)} in CREATE TABLE is refused, because it would not be kept: columns have a type, "
-                "NOT NULL and PRIMARY KEY"
-            )
+        if word(token) in ddl.REFUSED_OPTIONS:
+            raise InvalidRequest(f"{word(token)} in CREATE TABLE is refused, because {ddl.KEPT_OF_COLUMNS}")
 
 
-def _primary_key(reader: _Reader) -> tuple[str, ...]:
+def _primary_key(reader: Reader) -> tuple[str, ...]:
     column = ""
     depth = 0
     expect_column = True
@@ -321,7 +289,7 @@ def _primary_key(reader: _Reader) -> tuple[str, ...]:
             if reader.peek() != "(":
                 return (column,)
             first, last = reader.parenthesised()
-            inner = _Reader(reader.sql, reader.tokens[first:last])
+            inner = Reader(reader.sql, reader.tokens[first:last])
             names = [inner.identifier()]
             while inner.take(","):
                 names.append(inner.identifier())
@@ -335,31 +303,45 @@ def _primary_key(reader: _Reader) -> tuple[str, ...]:
     return ()
 
 
-def _drop(reader: _Reader) -> Statement:
-    reader.position += 1
+def _drop(reader: Reader) -> Statement:
+    reader.expect("DROP")
+    if reader.peek() == "VIEW":
+        return _changing(Kind.DROP_VIEW, reader, *ddl.drop_view(reader))
     if not reader.take("TABLE"):
-        reader.fail("TABLE (only tables can be dropped by SQL)")
+        reader.fail("TABLE or VIEW (only these can be dropped by SQL)")
     exists_ok = reader.take("IF", "EXISTS")
-    target = reader.table()
-    reader.take("CASCADE")
-    reader.take("RESTRICT")
-    if not reader.done():
-        reader.fail("the end of the statement (one table at a time)")
+    target = reader.target()
+    if not reader.take("CASCADE"):
+        reader.take("RESTRICT")
+    reader.end("the end of the statement (one table at a time)")
     return Statement(Kind.DROP_TABLE, reader.sql, reader.placeholders(), target=target, exists_ok=exists_ok)
 
 
-def _delete_all(reader: _Reader) -> Statement:
-    if reader.take("TRUNCATE"):
-        reader.take("TABLE")
-    elif not reader.take("DELETE", "FROM"):
-        reader.fail("DELETE FROM and a table")
-    target = reader.table()
-    if reader.peek() == "WHERE":
-        msg = (
-            "DELETE with WHERE is not available in this version; write a new table with "
-            "CREATE OR REPLACE TABLE ... AS SELECT"
-        )
-        raise InvalidRequest(msg)
-    if not reader.done():
-        reader.fail("the end of the statement")
-    return Statement(Kind.DELETE_ALL, reader.sql, reader.placeholders(), target=target)
+def _truncate(reader: Reader) -> Statement:
+    reader.expect("TRUNCATE")
+    reader.take("TABLE")
+    target = reader.target()
+    reader.end()
+    return _changing(Kind.TRUNCATE, reader, target, None)
+
+
+def _delete(reader: Reader) -> Statement:
+    target, change = dml.delete(reader)
+    return _changing(Kind.TRUNCATE if change is None else Kind.DELETE, reader, target, change)
+
+
+def _changing(kind: Kind, reader: Reader, target: TableName, change: Change | None) -> Statement:
+    return Statement(kind, reader.sql, reader.placeholders(), target=target, change=change)
+
+
+_SORTS: dict[str, Callable[[Reader], Statement]] = {
+    "INSERT": _insert,
+    "DROP": _drop,
+    "TRUNCATE": _truncate,
+    "DELETE": _delete,
+    "UPDATE": lambda reader: _changing(Kind.UPDATE, reader, *dml.update(reader)),
+    "MERGE": lambda reader: _changing(Kind.MERGE, reader, *dml.merge(reader)),
+    "ALTER": lambda reader: _changing(Kind.ALTER_TABLE, reader, *ddl.alter_table(reader)),
+    "COMMENT": lambda reader: _changing(Kind.COMMENT, reader, *ddl.comment(reader)),
+}
+"""First word -> what reads such a statement; CREATE needs the text as written as well."""

@@ -172,13 +172,18 @@ def _is_dollar(token: Token) -> bool:
 
 def numbered(sql: str, tokens: list[Token]) -> str:
     """The statement with `?` rewritten to `$1`, `$2`, ... and cut behind its last token."""
-    marks = [token for token in tokens if token.token_type is TokenType.PLACEHOLDER and token.text == "?"]
+    # `?::` is an operator to the tokenizer; to the engine it is a placeholder that is cast.
+    marks = [
+        token
+        for token in tokens
+        if (token.token_type is TokenType.PLACEHOLDER and token.text == "?") or token.token_type is TokenType.QDCOLON
+    ]
     end = tokens[-1].end + 1 if tokens else 0
     pieces: list[str] = []
     position = 0
     for number, mark in enumerate(marks, start=1):
         pieces += [sql[position : mark.start], f"${number}"]
-        position = mark.end + 1
+        position = mark.start + 1
     return "".join([*pieces, sql[position:end]])
 
 

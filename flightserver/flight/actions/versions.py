@@ -1,0 +1,207 @@
+"""Actions on versions: `dataset.restore`, `dataset.tag`, `dataset.diff`, `bucket.collect`.
+
+A version is written as its number, as a tag, or as a time in ISO 8601 (UTC where it has no zone).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from flightserver.catalog.entities import PRIMARY
+from flightserver.catalog.log import Operation
+from flightserver.catalog.ulid import new_ulid
+from flightserver.errors import InvalidRequest
+from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.query.diff import RowCounts, counted
+from flightserver.query.request import Request
+from flightserver.tables.collecting import MOST_HOURS, Step
+from flightserver.tables.versions import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flightserver.catalog.entities import Dataset
+    from flightserver.flight.middleware import CallContext
+    from flightserver.lakehouse import Lakehouse
+    from flightserver.query.diff import Diff
+
+_Hours = Annotated[float, msgspec.Meta(ge=0, le=MOST_HOURS)]
+
+
+class RestoreRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Body of `dataset.restore`."""
+
+    dataset: str
+    version: int | str
+
+
+class TagRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Body of `dataset.tag`: names a version, by default the one that the dataset has now; or takes the name away."""
+
+    dataset: str
+    tag: str
+    version: int | str | None = None
+    delete: bool = False
+
+
+class VersionResponse(ActionResponse, frozen=True, kw_only=True):
+    """Result of `dataset.restore`: the version that the dataset has now; of `dataset.tag`: the one that is named."""
+
+    dataset: str
+    bucket: str
+    version: int
+
+
+class DiffRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Body of `dataset.diff`; without `to`, the dataset as it is now."""
+
+    dataset: str
+    from_: int | str = msgspec.field(name="from")
+    to: int | str | None = None
+
+
+class ChangedColumn(msgspec.Struct, frozen=True):
+    """A column that both versions have, but called otherwise, or of another type or nullability."""
+
+    column: str
+    was: str
+    type: str
+    type_was: str
+    nullable: bool
+    nullable_was: bool
+
+
+class DiffResponse(ActionResponse, frozen=True, kw_only=True):
+    """Result of `dataset.diff`.
+
+    `rows_changed` counts rows of the same primary key and other values, which neither of the others counts; it is null
+    where the versions have no primary key in common. Segments are those of `to` and of `from`.
+    """
+
+    dataset: str
+    bucket: str
+    from_: int = msgspec.field(name="from")
+    to: int
+    rows_added: int
+    rows_removed: int
+    rows_changed: int | None
+    columns_added: tuple[str, ...]
+    columns_removed: tuple[str, ...]
+    columns_changed: tuple[ChangedColumn, ...]
+    segments_shared: int
+    segments_added: int
+    segments_removed: int
+
+
+class CollectRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Body of `bucket.collect`; `older_than_hours` is a retention other than the configured one."""
+
+    dry_run: bool = False
+    older_than_hours: _Hours | None = None
+
+
+class CollectResponse(ActionResponse, frozen=True, kw_only=True):
+    """Result of `bucket.collect`: what was deleted, or would be; how many objects stay; the oldest readable version."""
+
+    bucket: str
+    objects: int
+    bytes: int
+    kept: int
+    horizon: int
+    examples: tuple[str, ...]
+
+
+class VersionActions:
+    """Handlers that look at, name, bring back and give up versions."""
+
+    def __init__(self, lakehouse: Lakehouse) -> None:
+        self._lakehouse = lakehouse
+
+    def actions(self) -> list[Action]:
+        """The family."""
+        return [
+            Action(
+                "dataset.restore",
+                "Give a dataset the rows, schema and key that it had at a version.",
+                RestoreRequest,
+                VersionResponse,
+                self._restore,
+            ),
+            Action("dataset.tag", "Name a version of a dataset.", TagRequest, VersionResponse, self._tag),
+            Action("dataset.diff", "What differs between two versions.", DiffRequest, DiffResponse, self._diff),
+            Action(
+                "bucket.collect",
+                "Delete files that no version within retention names.",
+                CollectRequest,
+                CollectResponse,
+                self._collect,
+            ),
+        ]
+
+    def _dataset(self, call: CallContext, request: ActionRequest, name: str) -> Dataset:
+        scope = self._lakehouse.queries.scope(Request(sql="", bucket=request.bucket or call.bucket))
+        return scope.dataset(name, request.bucket)
+
+    def _restore(self, call: CallContext, request: RestoreRequest) -> Iterator[Progress | ActionResponse]:
+        one = self._dataset(call, request, request.dataset)
+        operation = Operation(new_ulid(), "restore", f"{one.key} to {request.version}", call.user)
+        version = self._lakehouse.versions.restore(one.key, moment(one, request.version), operation)
+        yield VersionResponse(dataset=one.name, bucket=one.bucket, version=version)
+
+    def _tag(self, call: CallContext, request: TagRequest) -> Iterator[Progress | ActionResponse]:
+        one = self._dataset(call, request, request.dataset)
+        versions = self._lakehouse.versions
+        kind = "delete tag" if request.delete else "tag"
+        operation = Operation(new_ulid(), kind, f"{one.key} {request.tag}", call.user)
+        if not request.delete:
+            at = None if request.version is None else moment(one, request.version)
+            version = versions.tag(one.key, request.tag, at, operation)
+        elif request.version is not None:
+            raise InvalidRequest("dataset.tag deletes a tag by its name: leave `version` out, or `delete`")
+        else:
+            version = versions.untag(one.key, request.tag, operation)
+        yield VersionResponse(dataset=one.name, bucket=one.bucket, version=version)
+
+    def _diff(self, call: CallContext, request: DiffRequest) -> Iterator[Progress | ActionResponse]:
+        one = self._dataset(call, request, request.dataset)
+        end = None if request.to is None else moment(one, request.to)
+        diff = self._lakehouse.diffs.between(one, moment(one, request.from_), end)
+        rows = self._rows(call, diff)
+        yield DiffResponse(
+            dataset=one.name,
+            bucket=one.bucket,
+            from_=diff.then.version,
+            to=diff.now.version,
+            rows_added=rows.added,
+            rows_removed=rows.removed,
+            rows_changed=rows.changed,
+            columns_added=diff.columns_added,
+            columns_removed=diff.columns_removed,
+            columns_changed=tuple(ChangedColumn(**asdict(change)) for change in diff.columns_changed),
+            segments_shared=diff.segments_shared,
+            segments_added=len(diff.after.segments),
+            segments_removed=len(diff.before.segments),
+        )
+
+    def _rows(self, call: CallContext, diff: Diff) -> RowCounts:
+        if not diff.before.segments and not diff.after.segments:
+            return RowCounts(0, 0, 0 if diff.primary_key else None)
+        request = Request(
+            sql=f"dataset.diff of {diff.now.key} from version {diff.then.version} to {diff.now.version}",
+            timeout_seconds=call.session.options.query_timeout,
+            user=call.user,
+            operation=new_ulid(),
+            is_cancelled=call.is_cancelled,
+        )
+        return counted(diff, self._lakehouse.queries.stream(self._lakehouse.diffs.tally(diff, request)))
+
+    def _collect(self, call: CallContext, request: CollectRequest) -> Iterator[Progress | ActionResponse]:
+        bucket = request.bucket or call.bucket or PRIMARY
+        operation = Operation(new_ulid(), "collect", f"bucket {bucket}", call.user)
+        for one in self._lakehouse.collector.collect(
+            bucket, operation, older_than_hours=request.older_than_hours, dry_run=request.dry_run
+        ):
+            yield Progress(one.stage, one.done, one.total) if isinstance(one, Step) else CollectResponse(**asdict(one))

@@ -1,0 +1,231 @@
+"""Transactions of several statements.
+
+Theory of operation: a transaction is an id that a client sends with its statements. At its first statement it takes a
+snapshot, which it reads from then on, with its own changes on top (`flightserver.catalog.staging`); nothing of it is
+visible to others before it is committed, and then all is. Files of a transaction that ends without a commit are
+deleted; those of a server that dies are unnamed files.
+
+Isolation is snapshot isolation: two transactions that change the same rows, or the same definition, conflict, and the
+first to commit wins. Two that read what the other changes don't (write skew).
+
+Transactions live in one process. One that wasn't used for `idle_seconds` is rolled back; one that has only read holds
+nothing but a snapshot and begins anew with its next statement, so that connections which are open for days and never
+commit don't break.
+
+Locking: `_lock` guards the map. Statements of one transaction run one at a time, under its own lock; `state` changes
+under it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from flightserver.catalog.log import Operation
+from flightserver.catalog.staging import StagedTransaction
+from flightserver.catalog.ulid import new_ulid
+from flightserver.errors import CommitConflict, InvalidRequest, LimitExceeded, NotFound, RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flightserver.catalog.catalog import Catalog
+    from flightserver.catalog.snapshot import Snapshot
+    from flightserver.tables.writes import Tables
+
+_ID_BYTES = 16
+_MAX_OPEN = 10_000
+"""Each connection of a client without autocommit has one; one that has only read takes about 1 KiB."""
+
+_DETAIL_KINDS = 8
+"""Statements that the commit log names of a transaction."""
+
+
+class Transaction:
+    """One transaction; use as an argument of `Request`."""
+
+    def __init__(
+        self, transaction_id: bytes, user: str, catalog: Catalog, clock: Callable[[], float], idle_seconds: float
+    ) -> None:
+        self.id = transaction_id
+        self._idle_seconds = idle_seconds
+        self.user = user
+        self.lock = threading.RLock()
+        self._catalog = catalog
+        self._clock = clock
+        self._staged: StagedTransaction | None = None
+        self.ended = ""
+        self.used = clock()
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether something would be lost without a commit."""
+        return self._staged is not None and bool(self._staged.updates)
+
+    def staged(self) -> StagedTransaction:
+        """What it reads and where its changes go; the first use takes the snapshot.
+
+        Raises:
+            NotFound: It has ended.
+        """
+        with self.lock:
+            if self.ended:
+                raise NotFound(f"this transaction {self.ended}: begin another")
+            idle = self._clock() - self.used > self._idle_seconds
+            self.used = self._clock()
+            if self._staged is None or (idle and not self.has_changes):
+                self._staged = StagedTransaction(self._catalog.snapshot())
+            return self._staged
+
+    def snapshot(self) -> Snapshot:
+        """What its next statement reads."""
+        return self.staged().snapshot()
+
+    def take(self, how: str) -> StagedTransaction | None:
+        """End it; returns what it has staged. The caller holds its lock.
+
+        Raises:
+            NotFound: It has ended before.
+        """
+        if self.ended:
+            raise NotFound(f"this transaction {self.ended} before")
+        self.ended = how
+        staged, self._staged = self._staged, None
+        return staged
+
+
+class Transactions:
+    """The open transactions of this process. All methods may be called from any thread.
+
+    Args:
+        catalog: Gives snapshots.
+        tables: Commits and discards.
+        idle_seconds: After how long without a statement a transaction with changes is rolled back.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, catalog: Catalog, tables: Tables, *, idle_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._catalog = catalog
+        self._tables = tables
+        self._idle_seconds = idle_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._open: OrderedDict[bytes, Transaction] = OrderedDict()
+
+    def begin(self, user: str) -> bytes:
+        """Begin a transaction; returns its id, which is the right to use it.
+
+        Raises:
+            LimitExceeded: Too many that have changed something are open.
+        """
+        self._expire()
+        transaction = Transaction(
+            secrets.token_hex(_ID_BYTES).encode(), user, self._catalog, self._clock, self._idle_seconds
+        )
+        with self._lock:
+            if len(self._open) >= _MAX_OPEN:
+                idle = next((one for one in self._open.values() if not one.has_changes), None)
+                if idle is None:
+                    raise LimitExceeded(f"{_MAX_OPEN:,} transactions with changes are open: commit or roll back some")
+                del self._open[idle.id]
+            self._open[transaction.id] = transaction
+        return transaction.id
+
+    def get(self, transaction_id: bytes) -> Transaction:
+        """The open transaction of an id.
+
+        Raises:
+            NotFound: There is none: it has ended, or was idle for too long, or belongs to another server.
+        """
+        with self._lock:
+            found = self._open.get(transaction_id)
+            if found is not None:
+                self._open.move_to_end(transaction_id)
+                return found
+        raise NotFound(
+            "there is no open transaction of this id: it was committed or rolled back, or rolled back after "
+            f"{self._idle_seconds:.0f} seconds without a statement, or the server was restarted; begin another"
+        )
+
+    def commit(self, transaction_id: bytes) -> int:
+        """End a transaction with all its changes in one commit; returns the rows changed, 0 when it has only read.
+
+        Raises:
+            NotFound: As `get`.
+            CommitConflict: Others changed the same first; nothing is changed and the transaction has ended.
+        """
+        transaction = self._pop(transaction_id)
+        with transaction.lock:
+            staged = transaction.take("was committed")
+            if staged is None or not staged.updates:
+                return 0
+            more = len(staged.kinds) - _DETAIL_KINDS
+            kinds = ", ".join(staged.kinds[:_DETAIL_KINDS]) + (f" and {more} more" if more > 0 else "")
+            operation = Operation(
+                id=new_ulid(), kind="transaction", detail=kinds, user=transaction.user, rows=staged.rows
+            )
+            try:
+                return self._tables.commit_staged(staged, operation).rows
+            except (CommitConflict, RequestError):
+                transaction.ended = "was rolled back, because others changed the same first"
+                self._tables.discard(staged.updates)
+                raise
+
+    def roll_back(self, transaction_id: bytes) -> None:
+        """End a transaction without its changes.
+
+        Raises:
+            NotFound: As `get`.
+        """
+        self._discard(self._pop(transaction_id), "was rolled back")
+
+    def close(self) -> None:
+        """Roll back all."""
+        with self._lock:
+            left = list(self._open.values())
+            self._open.clear()
+        for transaction in left:
+            self._discard(transaction, "was rolled back, because the server stopped")
+
+    def __len__(self) -> int:
+        """How many are open."""
+        with self._lock:
+            return len(self._open)
+
+    def _pop(self, transaction_id: bytes) -> Transaction:
+        found = self.get(transaction_id)
+        with self._lock:
+            self._open.pop(transaction_id, None)
+        return found
+
+    def _discard(self, transaction: Transaction, how: str) -> None:
+        with transaction.lock:
+            if transaction.ended:
+                return
+            staged = transaction.take(how)
+            if staged is not None:
+                self._tables.discard(staged.updates)
+
+    def _expire(self) -> None:
+        oldest = self._clock() - self._idle_seconds
+        with self._lock:
+            expired = [one for one in self._open.values() if one.used < oldest and one.has_changes]
+            for one in expired:
+                del self._open[one.id]
+        for one in expired:
+            self._discard(one, f"was rolled back after {self._idle_seconds:.0f} seconds without a statement")
+
+
+def refuse_in_transaction(transaction: Transaction | None, what: str) -> None:
+    """Return unless a transaction is open.
+
+    Raises:
+        InvalidRequest: One is.
+    """
+    if transaction is not None:
+        raise InvalidRequest(f"{what} is not available inside of a transaction: commit first")

@@ -1,0 +1,1 @@
+"""Tables that others write, and that are attached to be read."""
