@@ -19,6 +19,7 @@ class Effort:
         repeats: Rounds of which the median is taken.
         seconds: How long one round of a latency measurement lasts.
         datasets: Size of the large catalog.
+        rows: Of the table of orders that is changed, cached and compacted.
     """
 
     name: str
@@ -26,10 +27,11 @@ class Effort:
     repeats: int
     seconds: float
     datasets: int
+    rows: int
 
 
-FULL = Effort("full", scale=1.0, repeats=5, seconds=4.0, datasets=10_000)
-QUICK = Effort("quick", scale=0.1, repeats=3, seconds=1.0, datasets=1_000)
+FULL = Effort("full", scale=1.0, repeats=5, seconds=4.0, datasets=10_000, rows=1_000_000)
+QUICK = Effort("quick", scale=0.1, repeats=3, seconds=1.0, datasets=1_000, rows=100_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import pyarrow.flight as fl
 from bench import servers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bench.context import Context
@@ -29,12 +30,12 @@ def parquet(context: Context, table: str) -> Path:
     return path
 
 
-def lakehouse(context: Context) -> Path:
+def lakehouse(context: Context, name: str = "lakehouse", tables: Sequence[str] = TABLES) -> Path:
     """Data directory of a lakehouse with the tables, each one segment, loaded by `ingest.file`."""
-    data = context.work / "lakehouse"
+    data = context.work / name
     if data.exists():
         return data
-    files = {table: parquet(context, table) for table in TABLES}
+    files = {table: parquet(context, table) for table in tables}
     roots = {path.parent for path in files.values()}
     with servers.lakehouse(context.work, data, tuple(roots)) as server:
         for table, path in files.items():

@@ -65,7 +65,7 @@ def measure(context: Context) -> Page:
     keys = data.orders(context)
     with ExitStack() as stack:
         ours = stack.enter_context(servers.lakehouse(context.work, lake))
-        pinned = stack.enter_context(servers.lakehouse(context.work, lake))
+        pinned = stack.enter_context(servers.lakehouse(context.work, lake, cached=True))
         data.act(pinned, "cache.pin", dataset="orders")
         theirs = stack.enter_context(servers.roapi(context.work, {"orders": orders}))
         theirs_memory = stack.enter_context(servers.roapi(context.work, {"orders": orders}, memory=True))

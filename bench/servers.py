@@ -44,12 +44,21 @@ def free_port() -> int:
 
 
 @contextmanager
-def lakehouse(work: Path, data: Path, roots: Sequence[Path] = ()) -> Iterator[Server]:
-    """Our server over the lakehouse in `data`, with its default settings."""
+def lakehouse(work: Path, data: Path, roots: Sequence[Path] = (), *, cached: bool = False) -> Iterator[Server]:
+    """Our server over the lakehouse in `data`, with its default settings but for the cache.
+
+    Args:
+        work: Where its log goes.
+        data: Its data directory.
+        roots: From where it may ingest.
+        cached: Whether it may hold datasets in memory; without, every statement reads files.
+    """
     port = free_port()
     command = [script("flightserver"), "serve", "--data", str(data), "--port", str(port)]
     command += ["--http-port", str(free_port())]
     environment = {"FLIGHTSERVER_INGEST_ROOTS": os.pathsep.join(map(str, roots))} if roots else {}
+    if not cached:
+        environment["FLIGHTSERVER_CACHE_MAX_BYTES"] = "0"
     with _running("flightserver", command, port, work, environment) as server:
         yield server
 

@@ -78,7 +78,7 @@ def _contestants(context: Context, stack: ExitStack, source: Path, lake: Path) -
     work = context.work
     raw = stack.enter_context(servers.raw_flight(work, source))
     ours = stack.enter_context(servers.lakehouse(work, lake))
-    pinned = stack.enter_context(servers.lakehouse(work, lake))
+    pinned = stack.enter_context(servers.lakehouse(work, lake, cached=True))
     data.act(pinned, "cache.pin", dataset="lineitem")
     segment = data.segment(lake, "lineitem")
     theirs = stack.enter_context(servers.roapi(work, {"lineitem": source}))

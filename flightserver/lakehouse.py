@@ -45,6 +45,7 @@ from flightserver.query.watchdog import Watchdog
 from flightserver.storage.buckets import Buckets, OpenBucket, url_scheme
 from flightserver.storage.local import LocalObjects
 from flightserver.tables.collecting import Collector
+from flightserver.tables.exporting import ExportRoot, Exports
 from flightserver.tables.external.attaching import ExternalTables
 from flightserver.tables.external.locations import Locations
 from flightserver.tables.segments import Layout
@@ -81,6 +82,7 @@ class Lakehouse:
     watchdog: Watchdog
     queries: Queries
     external: ExternalTables
+    exports: Exports
     streams: RowStreams
     transactions: Transactions
     versions: Versions
@@ -106,7 +108,8 @@ class Lakehouse:
         buckets.add(OpenBucket(PRIMARY, LocalObjects(root), url_scheme(PRIMARY), root))
         every = settings.catalog.checkpoint_every
         catalog = Catalog.open(buckets.get(PRIMARY).objects, checkpoint_every=every, server=server_name)
-        tables = Tables(catalog, buckets, Layout(**msgspec.structs.asdict(settings.layout)))
+        layout = Layout(**msgspec.structs.asdict(settings.layout))
+        tables = Tables(catalog, buckets, layout)
         uploads = Uploads(root / "_staging", settings.ingest.upload_bytes)
         uploads.collect(_UPLOAD_LIFE)
         roots = Roots((data / "inbox", *settings.ingest.roots))
@@ -153,6 +156,7 @@ class Lakehouse:
             watchdog=watchdog,
             queries=queries,
             external=external,
+            exports=Exports(_export_roots(data, settings), buckets, tables.dead, layout),
             streams=streams,
             transactions=Transactions(catalog, tables, idle_seconds=idle),
             versions=Versions(catalog, buckets),
@@ -179,6 +183,10 @@ class Lakehouse:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _export_roots(data: Path, settings: Settings) -> tuple[ExportRoot, ...]:
+    return tuple(ExportRoot(path, LocalObjects(path)) for path in (data / "exports", *settings.export.roots))
 
 
 def _observe(metrics: Metrics, admission: Admission, catalog: Catalog, results: ResultStore) -> Metrics:

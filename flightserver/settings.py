@@ -72,6 +72,13 @@ class IngestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decompressed_bytes: int = 256 * GIB
 
 
+class ExportSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where `dataset.export` may write."""
+
+    roots: tuple[Path, ...] = ()
+    """Directories beside `<data>/exports`, which is always one."""
+
+
 class QuerySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits of statements."""
 
@@ -109,6 +116,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     catalog: CatalogSettings = msgspec.field(default_factory=CatalogSettings)
     layout: LayoutSettings = msgspec.field(default_factory=LayoutSettings)
     ingest: IngestSettings = msgspec.field(default_factory=IngestSettings)
+    export: ExportSettings = msgspec.field(default_factory=ExportSettings)
     query: QuerySettings = msgspec.field(default_factory=QuerySettings)
     results: ResultSettings = msgspec.field(default_factory=ResultSettings)
     cache: CacheSettings = msgspec.field(default_factory=CacheSettings)

@@ -15,6 +15,7 @@ import pyarrow.flight as fl
 from flightserver.errors import BackendUnavailable, InvalidRequest
 from flightserver.flight.actions.datasets import DatasetActions
 from flightserver.flight.actions.ingest import ingest_actions
+from flightserver.flight.actions.interop import InteropActions
 from flightserver.flight.actions.registry import Registry
 from flightserver.flight.actions.results import result_actions
 from flightserver.flight.actions.versions import VersionActions
@@ -81,6 +82,7 @@ class FlightServer(fl.FlightServerBase):
                 *ingest_actions(lakehouse.ingest, lakehouse.metrics),
                 *result_actions(lakehouse.queries, statements, lakehouse.results, settings.results.page_rows),
                 *DatasetActions(lakehouse).actions(),
+                *InteropActions(lakehouse, lakehouse.external, lakehouse.exports).actions(),
                 *VersionActions(lakehouse).actions(),
             ]
         )

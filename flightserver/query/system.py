@@ -41,8 +41,22 @@ DATASETS = pa.schema(
         ("primary_key", pa.list_(pa.string())),
         ("comment", pa.string()),
         ("schema_fingerprint", pa.string()),
+        ("deltas", pa.int64()),
+        ("dead_rows", pa.int64()),
+        ("format", pa.string()),
     ]
 )
+VIEWS = pa.schema(
+    [
+        ("bucket", pa.string()),
+        ("name", pa.string()),
+        ("sql", pa.string()),
+        ("version", pa.int64()),
+        ("created", _UTC),
+        ("comment", pa.string()),
+    ]
+)
+TAGS = pa.schema([("bucket", pa.string()), ("dataset", pa.string()), ("tag", pa.string()), ("version", pa.int64())])
 FILES = pa.schema(
     [
         ("bucket", pa.string()),
@@ -139,6 +153,8 @@ CACHE = pa.schema(
 
 SYSTEM_SCHEMAS = {
     "datasets": DATASETS,
+    "views": VIEWS,
+    "tags": TAGS,
     "files": FILES,
     "columns": COLUMNS,
     "lineage": LINEAGE,
@@ -161,8 +177,8 @@ def _datasets(scope: Scope) -> pa.Table:
                 one.name,
                 one.id,
                 one.version,
-                one.rows,
-                one.bytes,
+                one.rows if one.external is None else None,
+                one.bytes if one.external is None else None,
                 len(one.segments),
                 sum(segment.files for segment in one.segments),
                 len(decode(one.schema)),
@@ -170,8 +186,27 @@ def _datasets(scope: Scope) -> pa.Table:
                 list(one.primary_key),
                 one.comment,
                 one.schema_fingerprint,
+                len(one.deltas),
+                sum(segment.dead for segment in one.segments),
+                "flightserver" if one.external is None else one.external.format,
             )
             for one in scope.snapshot.datasets.values()
+        ),
+    )
+
+
+def _views(scope: Scope) -> pa.Table:
+    views = scope.snapshot.views.values()
+    return table_of(VIEWS, ((one.bucket, one.name, one.sql, one.version, one.created, one.comment) for one in views))
+
+
+def _tags(scope: Scope) -> pa.Table:
+    return table_of(
+        TAGS,
+        (
+            (one.bucket, one.name, tag, version)
+            for one in scope.snapshot.datasets.values()
+            for tag, version in sorted(one.tags.items())
         ),
     )
 
@@ -311,6 +346,8 @@ def system_tables(
     """Every table of the schema `system`: name -> function that computes it for a scope."""
     return {
         "datasets": _datasets,
+        "views": _views,
+        "tags": _tags,
         "files": _files(buckets),
         "columns": _columns,
         "lineage": _lineage,

@@ -12,7 +12,11 @@ Transactions live in one process. One that wasn't used for `idle_seconds` is rol
 nothing but a snapshot and begins anew with its next statement, so that connections which are open for days and never
 commit don't break.
 
-Locking: `_lock` guards the map. Statements of one transaction run one at a time, under its own lock; `state` changes
+Clients that keep prepared statements over commits (ADBC's cursors, JDBC) name the transaction in which a statement was
+prepared, which has ended, and mean the one that they have begun since. So a transaction that begins on the
+connection on which another has ended is that one's successor (`current`).
+
+Locking: `_lock` guards the maps. Statements of one transaction run one at a time, under its own lock; `state` changes
 under it.
 """
 
@@ -116,9 +120,15 @@ class Transactions:
         self._clock = clock
         self._lock = threading.Lock()
         self._open: OrderedDict[bytes, Transaction] = OrderedDict()
+        self._ended: OrderedDict[str, bytes] = OrderedDict()
+        self._successors: OrderedDict[bytes, bytes] = OrderedDict()
 
-    def begin(self, user: str) -> bytes:
+    def begin(self, user: str, peer: str = "") -> bytes:
         """Begin a transaction; returns its id, which is the right to use it.
+
+        Args:
+            user: Whose it is.
+            peer: The connection on which it begins; empty when that is not known.
 
         Raises:
             LimitExceeded: Too many that have changed something are open.
@@ -134,7 +144,23 @@ class Transactions:
                     raise LimitExceeded(f"{_MAX_OPEN:,} transactions with changes are open: commit or roll back some")
                 del self._open[idle.id]
             self._open[transaction.id] = transaction
+            before = self._ended.pop(peer, None)
+            if before is not None:
+                self._successors[before] = transaction.id
+                if len(self._successors) > _MAX_OPEN:
+                    self._successors.popitem(last=False)
         return transaction.id
+
+    def current(self, transaction_id: bytes) -> Transaction:
+        """As `get`, but of one that has ended its successor.
+
+        Raises:
+            NotFound: As `get`.
+        """
+        with self._lock:
+            while transaction_id not in self._open and transaction_id in self._successors:
+                transaction_id = self._successors[transaction_id]
+        return self.get(transaction_id)
 
     def get(self, transaction_id: bytes) -> Transaction:
         """The open transaction of an id.
@@ -152,14 +178,14 @@ class Transactions:
             f"{self._idle_seconds:.0f} seconds without a statement, or the server was restarted; begin another"
         )
 
-    def commit(self, transaction_id: bytes) -> int:
+    def commit(self, transaction_id: bytes, peer: str = "") -> int:
         """End a transaction with all its changes in one commit; returns the rows changed, 0 when it has only read.
 
         Raises:
             NotFound: As `get`.
             CommitConflict: Others changed the same first; nothing is changed and the transaction has ended.
         """
-        transaction = self._pop(transaction_id)
+        transaction = self._pop(transaction_id, peer)
         with transaction.lock:
             staged = transaction.take("was committed")
             if staged is None or not staged.updates:
@@ -176,13 +202,13 @@ class Transactions:
                 self._tables.discard(staged.updates)
                 raise
 
-    def roll_back(self, transaction_id: bytes) -> None:
+    def roll_back(self, transaction_id: bytes, peer: str = "") -> None:
         """End a transaction without its changes.
 
         Raises:
             NotFound: As `get`.
         """
-        self._discard(self._pop(transaction_id), "was rolled back")
+        self._discard(self._pop(transaction_id, peer), "was rolled back")
 
     def close(self) -> None:
         """Roll back all."""
@@ -197,10 +223,14 @@ class Transactions:
         with self._lock:
             return len(self._open)
 
-    def _pop(self, transaction_id: bytes) -> Transaction:
+    def _pop(self, transaction_id: bytes, peer: str) -> Transaction:
         found = self.get(transaction_id)
         with self._lock:
             self._open.pop(transaction_id, None)
+            if peer:
+                self._ended[peer] = transaction_id
+                if len(self._ended) > _MAX_OPEN:
+                    self._ended.popitem(last=False)
         return found
 
     def _discard(self, transaction: Transaction, how: str) -> None:

@@ -25,6 +25,9 @@ ONLY_IN = {
     "uvicorn": {"web"},
     "rich": {"cli"},
     "flightclient": {"cli"},
+    "deltalake": {"tables"},
+    "pyiceberg": {"tables"},
+    "lance": {"tables"},
 }
 """Imported module -> the floors of flightserver that may import it."""
 

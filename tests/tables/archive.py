@@ -19,7 +19,7 @@ from flightserver.catalog.updates import RewriteSegments
 from flightserver.storage.buckets import Buckets, OpenBucket, url_scheme
 from flightserver.storage.memory import MemoryObjects
 from flightserver.tables.collecting import Collected, Collector, Step
-from flightserver.tables.deltas import PLACES, write_places
+from flightserver.tables.deltas import PLACES, DeadRows, write_places
 from flightserver.tables.reading import read_segment
 from flightserver.tables.rowids import RowIds
 from flightserver.tables.schema import decode
@@ -189,7 +189,8 @@ class Archive:
 
     def _segment(self, dataset: Dataset, segment_id: str) -> Iterable[tuple[Any, Any]]:
         (segment,) = (one for one in dataset.segments if one.id == segment_id)
-        dead = self.tables.dead.of(dataset).get(segment_id)
+        # Those of the tables remember deltas, and wouldn't notice that a file is gone.
+        dead = DeadRows(self.buckets).of(dataset).get(segment_id)
         return read_segment(self.bucket, segment, decode(dataset.schema), dead)
 
 

@@ -11,6 +11,16 @@ import pyarrow.parquet as pq
 from deltalake import write_deltalake
 from pyiceberg.catalog.noop import NoopCatalog
 from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    FileFormat,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestWriterV2,
+    write_manifest_list,
+)
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.serializers import ToOutputFile
@@ -18,6 +28,7 @@ from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.metadata import TableMetadata, new_table_metadata
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 from pyiceberg.table.update import update_table_metadata
+from pyiceberg.typedef import Record
 from pyiceberg.types import LongType, NestedField, StringType
 
 if TYPE_CHECKING:
@@ -55,6 +66,41 @@ class DirectoryCatalog(NoopCatalog):
         self.commits += 1
         self.table = Table(name, metadata, location, files, self)
         return self.table
+
+
+class _DeletesWriter(ManifestWriterV2):
+    """A manifest of delete files, which pyiceberg reads but does not write."""
+
+    def content(self) -> ManifestContent:
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return super()._meta | {"content": "deletes"}
+
+
+def add_iceberg_deletes(table: Table, content: DataFileContent) -> None:
+    """Make the newest snapshot of an Iceberg table say that it has a delete file."""
+    snapshot = table.metadata.current_snapshot()
+    assert snapshot is not None
+    output = table.io.new_output(f"{table.metadata.location}/metadata/deletes.avro")
+    deletes = _DeletesWriter(table.spec(), table.schema(), output, snapshot.snapshot_id, "deflate")
+    file = DataFile.from_args(
+        content=content,
+        file_path=f"{table.metadata.location}/data/deletes.parquet",
+        file_format=FileFormat.PARQUET,
+        partition=Record(),
+        record_count=1,
+        file_size_in_bytes=1,
+        equality_ids=[1] if content == DataFileContent.EQUALITY_DELETES else None,
+    )
+    entry = ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, snapshot_id=snapshot.snapshot_id, data_file=file)
+    with deletes as writer:
+        writer.add_entry(entry)
+    manifests = [*snapshot.manifests(table.io), deletes.to_manifest_file()]
+    listed = table.io.new_output(snapshot.manifest_list)
+    with write_manifest_list(2, listed, snapshot.snapshot_id, None, snapshot.sequence_number, "deflate") as writer:
+        writer.add_manifests(manifests)
 
 
 def iceberg_rows(table: Table, rows: Sequence[dict[str, Any]]) -> Any:

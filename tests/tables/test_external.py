@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tables.attaching import Attaching
-from tables.foreign import MORE, ROWS, Foreign, delta_column, handwritten_delta
+from tables.foreign import (
+    MORE,
+    ROWS,
+    Foreign,
+    delta_column,
+    handwritten_delta,
+)
 
 from flightserver.catalog.entities import DatasetKey, External
 from flightserver.catalog.log import Operation
@@ -241,98 +247,6 @@ def test_a_format_whose_package_is_missing_says_what_to_install(
 
     with pytest.raises(InvalidRequest, match=rf"ask the administrator to install flightserver\[{table_format}\]"):
         attaching.attach()
-
-
-def _mapped(number: int) -> dict[str, Any]:
-    return {"delta.columnMapping.id": number, "delta.columnMapping.physicalName": f"col-{number}"}
-
-
-ID = delta_column("id")
-READER_3 = {"minReaderVersion": 3, "minWriterVersion": 7}
-INLINE = {"storageType": "i", "pathOrInlineDv": "^Bg9^0rr910000000000iXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L"}
-NESTED = {"type": "struct", "fields": [delta_column("x", **_mapped(2))]}
-
-
-@pytest.mark.parametrize(
-    ("log", "message"),
-    [
-        (
-            {
-                "protocol": READER_3 | {"readerFeatures": ["deletionVectors"], "writerFeatures": ["deletionVectors"]},
-                "columns": [ID],
-                "adds": [{"path": "x", "deletionVector": INLINE | {"sizeInBytes": 40, "cardinality": 6}}],
-            },
-            "has deletion vectors, which can't be read here: let its owner rewrite the files",
-        ),
-        (
-            {
-                "protocol": READER_3 | {"readerFeatures": ["variantType"], "writerFeatures": ["variantType"]},
-                "columns": [ID],
-            },
-            "uses variantType, which can't be read here",
-        ),
-        (
-            {
-                "protocol": READER_3 | {"readerFeatures": ["unheardOf"], "writerFeatures": ["unheardOf"]},
-                "columns": [ID],
-            },
-            "can't be read: .*unheardOf",
-        ),
-        (
-            {
-                "protocol": {"minReaderVersion": 2, "minWriterVersion": 5},
-                "columns": [delta_column("id", **_mapped(1))],
-                "configuration": {"delta.columnMapping.mode": "id"},
-            },
-            "maps columns by id, which can't be read here",
-        ),
-        (
-            {
-                "protocol": {"minReaderVersion": 2, "minWriterVersion": 5},
-                "columns": [{"name": "s", "type": NESTED, "nullable": True, "metadata": _mapped(1)}],
-                "configuration": {"delta.columnMapping.mode": "name"},
-            },
-            "maps names inside of column 's', which can't be read here",
-        ),
-    ],
-    ids=["deletion vectors", "variants", "unknown feature", "mapping by id", "nested mapping"],
-)
-def test_a_delta_table_with_features_that_we_lack_is_refused(
-    attaching: Attaching, log: dict[str, Any], message: str
-) -> None:
-    handwritten_delta(attaching.root / "table", **log)
-
-    with pytest.raises(InvalidRequest, match=message):
-        attaching.attach()
-
-
-def test_a_delta_log_that_is_damaged_is_refused_without_a_path(attaching: Attaching) -> None:
-    foreign = Foreign("delta", attaching.root / "table")
-    (foreign.directory / "_delta_log" / f"{0:020}.json").write_text('{"no')
-
-    with pytest.raises(InvalidRequest, match="Delta table 'table' can't be read") as caught:
-        attaching.attach()
-
-    assert str(attaching.root) not in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_two_newest_metadata_files_of_an_iceberg_table_are_refused(attaching: Attaching) -> None:
-    metadata = Foreign("iceberg", attaching.root / "table").directory / "metadata"
-    shutil.copy(metadata / "00001-test.metadata.json", metadata / "00001-lost-a-race.metadata.json")
-
-    with pytest.raises(InvalidRequest, match="has 2 metadata files with the number 1, and only its catalog knows"):
-        attaching.attach()
-
-    assert attaching.attach(metadata="metadata/00001-test.metadata.json").rows == 3
-
-
-@pytest.mark.parametrize("hint", ["0", "00000-test", "00000-test.metadata.json"])
-def test_a_version_hint_says_which_metadata_file_counts(attaching: Attaching, hint: str) -> None:
-    metadata = Foreign("iceberg", attaching.root / "table").directory / "metadata"
-    (metadata / "version-hint.text").write_text(f"{hint}\n")
-
-    assert attaching.attach().rows == 0
 
 
 # What happens when the table changes under an attached dataset

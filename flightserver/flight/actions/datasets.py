@@ -60,6 +60,11 @@ class Described(ActionResponse, frozen=True, kw_only=True):
     primary_key: tuple[str, ...]
     comment: str
     columns: list[Column]
+    deltas: int = 0
+    dead_rows: int = 0
+    tags: dict[str, int] = msgspec.field(default_factory=dict)
+    format: str | None = None
+    """Of an attached dataset."""
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -157,6 +162,10 @@ class DatasetActions:
             primary_key=one.primary_key,
             comment=one.comment,
             columns=[Column(field.name, str(field.type), field.nullable) for field in decode(one.schema)],
+            deltas=len(one.deltas),
+            dead_rows=sum(segment.dead for segment in one.segments),
+            tags=one.tags,
+            format=None if one.external is None else one.external.format,
         )
 
     def _history(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:

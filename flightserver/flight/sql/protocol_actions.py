@@ -65,19 +65,22 @@ class ProtocolActions:
             case m.CreatePreparedSubstraitPlan():
                 raise InvalidRequest("Substrait plans are not available in this version: send SQL")
             case _:
-                answer = self._transaction(call, request)
+                answer = self._transaction(call, request, context.peer())
         return answer
 
     def _transaction(
-        self, call: CallContext, request: m.BeginTransaction | m.EndTransaction | m.BeginSavepoint | m.EndSavepoint
+        self,
+        call: CallContext,
+        request: m.BeginTransaction | m.EndTransaction | m.BeginSavepoint | m.EndSavepoint,
+        peer: str,
     ) -> bytes | None:
         match request:
             case m.BeginTransaction():
-                return results.transaction(self._transactions.begin(call.user))
+                return results.transaction(self._transactions.begin(call.user, peer))
             case m.EndTransaction(transaction_id=transaction, mode=m.EndTransactionMode.COMMIT):
-                self._transactions.commit(transaction)
+                self._transactions.commit(transaction, peer)
             case m.EndTransaction(transaction_id=transaction):
-                self._transactions.roll_back(transaction)
+                self._transactions.roll_back(transaction, peer)
             case _:
                 raise InvalidRequest("savepoints are not available in this version: commit, or roll back as a whole")
         return None

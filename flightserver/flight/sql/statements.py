@@ -104,7 +104,7 @@ class Statements:
         )
 
     def _transaction(self, transaction_id: bytes | None) -> Transaction | None:
-        return None if transaction_id is None else self._transactions.get(transaction_id)
+        return None if transaction_id is None else self._transactions.current(transaction_id)
 
     def info(self, call: CallContext, descriptor: Any, wanted: Wanted) -> fl.FlightInfo:
         """What a statement will answer and the tickets that fetch it.

@@ -28,6 +28,8 @@ DELETE, UPDATE, INSERT = 1, 2, 3
 NO_ROW = "CAST(NULL AS BIGINT)"
 """`__rid` of a row that begins."""
 
+_FIXED = ("__action", "__rid", "__times")
+
 _LISTED = 50
 """Columns named in a message."""
 
@@ -45,6 +47,19 @@ class Target:
     name: TableName
     schema: pa.Schema
     alias: str
+
+    def __post_init__(self) -> None:
+        """Make sure that no column has the name of another column of the answer.
+
+        Raises:
+            InvalidRequest: One has.
+        """
+        for name in self.schema.names:
+            if name in _FIXED:
+                raise InvalidRequest(
+                    f'column "{name}" of table {str(self.name)!r} has a name that changes of rows need themselves: '
+                    f"ALTER TABLE {self.name} RENAME COLUMN {name} TO another"
+                )
 
     @property
     def scan(self) -> str:
@@ -124,8 +139,8 @@ def projection(action: str, row_id: str, times: str, columns: Mapping[str, str])
         times: Expression of `__times`.
         columns: Column -> expression of its new value.
     """
-    fixed = {"__action": action, "__rid": row_id, "__times": times}
-    return ", ".join(f"{expression} AS {delimited(name)}" for name, expression in {**fixed, **columns}.items())
+    fixed = zip(_FIXED, (action, row_id, times), strict=True)
+    return ", ".join(f"{expression} AS {delimited(name)}" for name, expression in (*fixed, *columns.items()))
 
 
 def where(condition: str) -> str:

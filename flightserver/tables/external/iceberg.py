@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 from pyiceberg.catalog.noop import NoopCatalog
 from pyiceberg.io.pyarrow import pyarrow_to_schema, schema_to_pyarrow
-from pyiceberg.manifest import FileFormat
+from pyiceberg.manifest import FileFormat, ManifestContent
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
 from pyiceberg.transforms import IdentityTransform
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from pyiceberg.manifest import DataFile
     from pyiceberg.schema import Schema
-    from pyiceberg.table import FileScanTask
+    from pyiceberg.table import DataScan, FileScanTask
     from pyiceberg.types import IcebergType, NestedField
 
     from flightserver.tables.external.locations import Location, Locations
@@ -90,6 +90,7 @@ class IcebergReader:
             files.located_at(metadata.location)
             opened = Table(("attached",), metadata, str(path), files, NoopCatalog("attached"))
             scan = opened.scan(snapshot_id=snapshot)
+            _check_deletes(scan, files, table)
             fields = scan.projection()
             tasks = list(scan.plan_files())
         except (ValueError, OSError, NotImplementedError) as error:  # pydantic's errors are ValueErrors too
@@ -110,12 +111,6 @@ class IcebergReader:
 
     def _checked(self, tasks: list[FileScanTask], table: Location, files: TableFiles) -> Iterable[SourceFile]:
         for task in tasks:
-            if task.delete_files:
-                msg = (
-                    f"Iceberg table {table.shown!r} has delete files, which can't be read here: "
-                    "let its owner rewrite the data files (rewrite_data_files), or write in copy-on-write mode"
-                )
-                raise InvalidRequest(msg)
             if task.file.file_format != FileFormat.PARQUET:
                 msg = f"Iceberg table {table.shown!r} has {task.file.file_format.value} files: only Parquet can be read"
                 raise InvalidRequest(msg)
@@ -168,6 +163,20 @@ def _newest(table: Location) -> str:
         )
         raise InvalidRequest(msg)
     return newest[0]
+
+
+def _check_deletes(scan: DataScan, files: TableFiles, table: Location) -> None:
+    snapshot = scan.snapshot()
+    manifests = [] if snapshot is None else snapshot.manifests(files)
+    if any(
+        manifest.content == ManifestContent.DELETES and (manifest.has_added_files() or manifest.has_existing_files())
+        for manifest in manifests
+    ):
+        msg = (
+            f"Iceberg table {table.shown!r} has delete files, which can't be read here: "
+            "let its owner rewrite the data files (rewrite_data_files), or write in copy-on-write mode"
+        )
+        raise InvalidRequest(msg)
 
 
 def _check_type(

@@ -53,8 +53,7 @@ class Lake:
     def answer(self, statement: Statement | str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """What the change query of a statement answers."""
         frame = self.context().sql(self.query(statement), param_values=dict(parameters) if parameters else None)
-        batches = frame.collect()
-        return pa.Table.from_batches(batches, frame.schema())
+        return pa.RecordBatchReader.from_stream(frame).read_all()
 
     def changes(self, statement: Statement | str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """The rows of the answer, ordered by row id; rows that begin come last, in order of their values."""
