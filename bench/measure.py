@@ -6,6 +6,7 @@ import os
 import platform
 import statistics
 import threading
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,14 +15,24 @@ from typing import TYPE_CHECKING, Self
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from bench.servers import Server
 
 MB = 1_000_000
 _SAMPLE_SECONDS = 0.02
-_PACKAGES = ("flightserver", "datafusion", "pyarrow", "adbc-driver-flightsql", "roapi", "tpchgen-cli")
+_PACKAGES = (
+    "flightserver",
+    "datafusion",
+    "pyarrow",
+    "adbc-driver-flightsql",
+    "roapi",
+    "tpchgen-cli",
+    "duckdb",
+    "polars",
+    "deltalake",
+)
 
 
 def median(values: Sequence[float]) -> float:
@@ -33,6 +44,34 @@ def percentile(values: Sequence[float], percent: int) -> float:
     """The value below which `percent` of all lie (nearest rank)."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Medians of what something took in this process: seconds by the clock, and of all its threads on cores."""
+
+    seconds: float
+    cpu: float
+
+
+def in_turn(ways: Mapping[str, Callable[[], object]], repeats: int, times: int = 1) -> dict[str, Taken]:
+    """What each way takes.
+
+    Args:
+        ways: What is timed, by name.
+        repeats: Rounds, in each of which all take their turn; one more comes first and isn't counted.
+        times: How often each runs in one turn, for those that take little: its turn is then the mean of these.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats + 1):
+        for name, way in ways.items():
+            begin, begun = time.perf_counter(), time.process_time()
+            for _ in range(times):
+                way()
+            seconds[name].append((time.perf_counter() - begin) / times)
+            cpu[name].append((time.process_time() - begun) / times)
+    return {name: Taken(median(seconds[name][1:]), median(cpu[name][1:])) for name in ways}
 
 
 def machine() -> str:

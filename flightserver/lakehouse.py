@@ -10,6 +10,7 @@ key, paged results, spill files; safe to lose but for the key) and `inbox/`, fro
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 from dataclasses import dataclass
@@ -27,17 +28,20 @@ from flightserver.ingest.source import Limits
 from flightserver.ingest.uploads import Uploads
 from flightserver.query.admission import Admission
 from flightserver.query.attached import AttachedTables
+from flightserver.query.cache import Cache
+from flightserver.query.cached_rows import RowsInMemory
 from flightserver.query.changes import Changes
 from flightserver.query.diff import Diffs
 from flightserver.query.engine import Engine, Sources
 from flightserver.query.gate import Gate
 from flightserver.query.information_schema import InformationSchema
+from flightserver.query.maintenance import AutoCompaction
 from flightserver.query.namespace import INFORMATION_SCHEMA, SYSTEM
 from flightserver.query.past import PastTables
-from flightserver.query.pinned import PinnedDatasets
 from flightserver.query.results import ResultStore
 from flightserver.query.running import RunningQueries
 from flightserver.query.service import Queries
+from flightserver.query.sorting import Sorting
 from flightserver.query.system import SYSTEM_SCHEMAS, system_tables
 from flightserver.query.transactions import Transactions
 from flightserver.query.upserts import RowStreams
@@ -45,19 +49,21 @@ from flightserver.query.watchdog import Watchdog
 from flightserver.storage.buckets import Buckets, OpenBucket, url_scheme
 from flightserver.storage.local import LocalObjects
 from flightserver.tables.collecting import Collector
+from flightserver.tables.compaction import Compactor
 from flightserver.tables.exporting import ExportRoot, Exports
 from flightserver.tables.external.attaching import ExternalTables
 from flightserver.tables.external.locations import Locations
 from flightserver.tables.segments import Layout
 from flightserver.tables.versions import Versions
 from flightserver.tables.writes import Tables
-from flightserver.telemetry import Metrics
+from flightserver.telemetry import Events, Metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
     from flightserver.settings import CatalogSettings, ResultSettings, Settings
+    from flightserver.tables.deltas import DeadRows
 
 _UPLOAD_LIFE = timedelta(days=1)
 """After which an upload that nobody has ingested is taken for forgotten."""
@@ -88,10 +94,14 @@ class Lakehouse:
     versions: Versions
     diffs: Diffs
     collector: Collector
+    compactor: Compactor
+    sorting: Sorting
+    auto_compaction: AutoCompaction
     results: ResultStore
-    pinned: PinnedDatasets
+    cache: Cache
     information_schema: InformationSchema
     metrics: Metrics
+    events: Events
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -116,19 +126,20 @@ class Lakehouse:
         limits = Limits(decompressed_bytes=settings.ingest.decompressed_bytes)
         query = settings.query
         results = _result_store(own, settings.results)
-        pinned = PinnedDatasets(settings.cache.max_bytes, query.partitions)
         running, watchdog = RunningQueries(), Watchdog()
         admission = Admission(query.max_running, query.max_waiting, query.wait_seconds)
-        metrics = Metrics()
+        metrics, events = Metrics(), Events()
+        memory = RowsInMemory(buckets, tables.dead, query.partitions)
+        cache = Cache(memory, catalog.snapshot, settings.cache, events)
         gate = Gate(admission, running, watchdog, metrics, query.timeout_seconds)
         information_schema = InformationSchema(SYSTEM_SCHEMAS)
         fixed = {
-            SYSTEM: system_tables(catalog, buckets, running, results, pinned, settings.rows()),
+            SYSTEM: system_tables(catalog, buckets, running, results, cache, settings.rows(), events),
             INFORMATION_SCHEMA: information_schema.tables(),
         }
         past = PastTables(catalog)
         external = ExternalTables(Locations((data / "inbox", *settings.ingest.roots)))
-        sources = Sources(pinned.partitions, tables.dead, AttachedTables(external).table, past.scope)
+        sources = Sources(cache.partitions, tables.dead, AttachedTables(external).table, past.scope)
         engine = Engine(query, own / "spill", buckets, sources, fixed)
         streams = RowStreams(engine, tables, catalog)
         ingest = Ingest(streams, catalog, uploads, roots, limits)
@@ -140,9 +151,12 @@ class Lakehouse:
             gate=gate,
             results=results,
             past=past,
-            pinned=pinned,
+            cache=cache,
             statement_bytes=query.statement_bytes,
         )
+        compactor = _compactor(catalog, buckets, layout, tables.dead, settings)
+        auto_compaction = AutoCompaction(compactor, catalog, settings.compaction, events)
+        auto_compaction.start()
         return cls(
             settings=settings,
             server_name=server_name,
@@ -162,16 +176,22 @@ class Lakehouse:
             versions=Versions(catalog, buckets),
             diffs=Diffs(engine, catalog),
             collector=_collector(catalog, buckets, settings.catalog),
+            compactor=compactor,
+            sorting=Sorting(engine, buckets),
+            auto_compaction=auto_compaction,
             results=results,
-            pinned=pinned,
+            cache=cache,
             information_schema=information_schema,
             metrics=_observe(metrics, admission, catalog, results),
+            events=events,
         )
 
     def close(self) -> None:
         """Stop the threads and release the directories; what was acknowledged is on disk already."""
+        self.auto_compaction.stop()
         self.transactions.close()
         self.engine.close()
+        self.cache.close()
         self.watchdog.stop()
         self.results.stop()
         self.catalog.close()
@@ -202,6 +222,11 @@ def _observe(metrics: Metrics, admission: Admission, catalog: Catalog, results: 
 def _collector(catalog: Catalog, buckets: Buckets, settings: CatalogSettings) -> Collector:
     retention, grace = settings.retention_hours, settings.collect_grace_hours
     return Collector(catalog, buckets, retention_hours=retention, grace_hours=grace)
+
+
+def _compactor(catalog: Catalog, buckets: Buckets, layout: Layout, dead: DeadRows, settings: Settings) -> Compactor:
+    cut = dataclasses.replace(layout, file_bytes=settings.compaction.target_bytes)
+    return Compactor(catalog, buckets, cut, dead, workers=settings.query.partitions)
 
 
 def _result_store(own: Path, settings: ResultSettings) -> ResultStore:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import psutil
@@ -94,6 +94,28 @@ class QuerySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     statement_bytes: int = 4 * MIB
 
 
+class CompactionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How `dataset.compact` cuts files, and when the server compacts by itself."""
+
+    target_bytes: int = 256 * MIB
+    """Size at which a new file is begun."""
+    auto: bool = False
+    interval_seconds: float = 60.0
+    """Between two looks at all datasets."""
+    delta_ratio: Annotated[float, msgspec.Meta(gt=0)] = 0.1
+    """Share of dead rows from which on a dataset is compacted, and of its segments those that have as many."""
+    max_deltas: Annotated[int, msgspec.Meta(ge=1)] = 256
+    """A start reads each of them once before the first query of the dataset."""
+    max_segments: Annotated[int, msgspec.Meta(ge=1)] = 64
+    """Each is at least a file that every query of the dataset looks at."""
+    small_files: Annotated[int, msgspec.Meta(ge=1)] = 16
+    """Segments smaller than `small_bytes` that are merged."""
+    small_bytes: int = 32 * MIB
+    """Merging small writes costs as many bytes again for each `small_files` of them, up to this size."""
+    bytes_per_hour: Annotated[int, msgspec.Meta(ge=1)] = 32 * GIB
+    """About what compactions may write: 9 MiB a second."""
+
+
 class ResultSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The store of paged results."""
 
@@ -104,9 +126,15 @@ class ResultSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Pinned datasets in memory."""
+    """Datasets in memory."""
 
-    max_bytes: int = msgspec.field(default_factory=lambda: min(16 * GIB, _half_of_memory()))
+    max_bytes: Annotated[int, msgspec.Meta(ge=0)] = msgspec.field(
+        default_factory=lambda: min(16 * GIB, _half_of_memory())
+    )
+    """Never more than three quarters of the memory; 0 holds none."""
+    admit_uses: Annotated[int, msgspec.Meta(ge=0)] = 3
+    """Uses within `admit_seconds` after which a dataset is loaded; 0 leaves it to `cache.pin`."""
+    admit_seconds: Annotated[float, msgspec.Meta(gt=0)] = 300.0
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,6 +146,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ingest: IngestSettings = msgspec.field(default_factory=IngestSettings)
     export: ExportSettings = msgspec.field(default_factory=ExportSettings)
     query: QuerySettings = msgspec.field(default_factory=QuerySettings)
+    compaction: CompactionSettings = msgspec.field(default_factory=CompactionSettings)
     results: ResultSettings = msgspec.field(default_factory=ResultSettings)
     cache: CacheSettings = msgspec.field(default_factory=CacheSettings)
 

@@ -5,6 +5,9 @@ can be found by its event and read by a machine::
 
     logger.info("statement finished", extra={"rows": 3, "seconds": 0.2})
 
+What the server decides by itself, such as when to compact, is an event: a log line, and for a while a row of
+`system.events`.
+
 Metrics live in a registry of their own, one per `Metrics`, so that two servers in one process count apart. Gauges whose
 value some component already knows are read from it when the metrics are asked for (`Gauge.set_function`); the
 composition root connects them.
@@ -15,6 +18,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
+from collections import deque
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -31,6 +37,11 @@ from prometheus_client import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_log = logging.getLogger(__name__)
+
+_EVENTS_KEPT = 10_000
+"""Of a few hundred bytes each. The log has the older ones."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Attributes that every log record has; any other came by `extra`. `taskName` exists since Python 3.12."""
@@ -97,6 +108,55 @@ def configure_logging(*, json_lines: bool, level: str = "INFO", stream: TextIO |
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
     handler.setFormatter(JsonLines() if json_lines else PlainText())
     logging.basicConfig(handlers=[handler], level=level, force=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that the server did by itself.
+
+    Attributes:
+        time: When, UTC.
+        kind: What, as a few words that never vary.
+        bucket: Of the dataset that it is about, or empty.
+        dataset: That it is about, or empty.
+        detail: Numbers and names, as a JSON object.
+    """
+
+    time: datetime
+    kind: str
+    bucket: str
+    dataset: str
+    detail: str
+
+
+class Events:
+    """The newest events of this process, which are logged as well. All methods may be called from any thread.
+
+    `_lock` guards the ring, which may not change while somebody copies it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ring: deque[Event] = deque(maxlen=_EVENTS_KEPT)
+
+    def record(self, kind: str, bucket: str = "", dataset: str = "", **detail: object) -> None:
+        """Remember and log that something happened.
+
+        Args:
+            kind: A static text.
+            bucket: Of a dataset.
+            dataset: Its name.
+            detail: Values that JSON has, or that read well as text.
+        """
+        event = Event(datetime.now(UTC), kind, bucket, dataset, json.dumps(detail, ensure_ascii=False, default=str))
+        with self._lock:
+            self._ring.append(event)
+        _log.info(kind, extra={"bucket": bucket, "dataset": dataset, "detail": event.detail})
+
+    def entries(self) -> list[Event]:
+        """The events, oldest first."""
+        with self._lock:
+            return list(self._ring)
 
 
 class Metrics:

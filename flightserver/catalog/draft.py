@@ -61,6 +61,10 @@ class State(Protocol):
     def views(self) -> Mapping[DatasetKey, View]:
         """Views by bucket and name."""
 
+    @property
+    def horizon(self) -> int:
+        """Oldest version whose files are kept."""
+
 
 class Frozen(State, Protocol):
     """A snapshot: what a draft starts from."""
@@ -80,10 +84,6 @@ class Frozen(State, Protocol):
     @property
     def operations(self) -> MappingProxyType[str, Outcome]:
         """Operations, oldest first."""
-
-    @property
-    def horizon(self) -> int:
-        """Oldest version whose files are kept."""
 
 
 class Change(Protocol):

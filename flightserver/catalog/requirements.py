@@ -173,6 +173,22 @@ class NothingAppended(_DatasetRequirement, frozen=True, tag="nothing_appended"):
             self.conflict(required, f"{found.next_row_id - self.next_row_id} were added")
 
 
+class Kept(DatasetAt, frozen=True, tag="kept"):
+    """The dataset was last changed by this version, and since it was looked at nothing was given up for collection.
+
+    Whatever makes old files part of a dataset again, or keeps them, requires it.
+    """
+
+    horizon: int
+
+    def check(self, state: State) -> None:
+        """Return when neither the dataset nor the horizon has moved."""
+        super().check(state)
+        if state.horizon != self.horizon:
+            required = f"files of version {self.horizon} of the catalog and later ones are kept"
+            self.conflict(required, f"bucket.collect has moved that to version {state.horizon}")
+
+
 class ViewAt(_DatasetRequirement, frozen=True, tag="view_at"):
     """The view was last changed by this version; 0 means that there is none."""
 
@@ -198,6 +214,7 @@ Requirement = (
     | BucketEmpty
     | SegmentsUnchanged
     | NothingAppended
+    | Kept
     | ViewAt
 )
 """Everything that a commit can require."""

@@ -85,9 +85,12 @@ class RestoreDataset(DatasetUpdate, frozen=True, tag="restore_dataset"):
 
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Put the earlier contents in the place of those now."""
+        found = self.find(draft)
         changed = replace(
-            self.find(draft),
+            found,
             version=version,
+            # Rows that are back are new to whoever requires that none were added.
+            next_row_id=found.next_row_id + sum(segment.live for segment in self.segments),
             schema=self.schema,
             schema_fingerprint=self.schema_fingerprint,
             primary_key=self.primary_key,

@@ -10,7 +10,7 @@ from typing import Any
 from flightserver.cli.connecting import add_address, open_client
 from flightserver.cli.progress import file_bar
 
-_MODES = ("create", "append", "replace", "create_append")
+_MODES = ("create", "append", "replace", "create_append", "upsert")
 _LISTS = ("null_values", "column_names")
 """Options that have several values: each `--option` of that name adds one."""
 

@@ -44,6 +44,15 @@ class PlainQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InvalidRequest(f"the parameters can't be bound: {error}") from None
 
 
+class PlainDiff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`{"diff": "people", "from": 3, "to": 5}`: rows that differ between two versions, by default with that of now."""
+
+    diff: str
+    from_: int | str = msgspec.field(name="from")
+    to: int | str | None = None
+    bucket: str | None = None
+
+
 class PlainUpload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`{"upload": "flights.csv", "bytes": 123}`: the stream's only column, binary, is the file."""
 
@@ -76,7 +85,7 @@ class TablePath:
     schema: str | None = None
 
 
-PlainCommand = PlainQuery | PlainUpload | PlainIngest | PlainDelete
+PlainCommand = PlainQuery | PlainDiff | PlainUpload | PlainIngest | PlainDelete
 
 
 def table_path(path: Sequence[bytes]) -> TablePath:
@@ -121,6 +130,8 @@ def plain_command(command: bytes) -> PlainCommand:
             kind = PlainIngest
         elif "delete" in fields:
             kind = PlainDelete
+        elif "diff" in fields:
+            kind = PlainDiff
         return msgspec.json.decode(command, type=kind)
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"the JSON command is not valid: {error}") from None

@@ -9,14 +9,15 @@ import pyarrow.flight as fl
 
 from flightserver.catalog.entities import Dataset, View
 from flightserver.errors import InvalidRequest
-from flightserver.flight.plain import PlainQuery, plain_command, table_path
+from flightserver.flight.plain import PlainDiff, PlainQuery, plain_command, table_path
 from flightserver.flight.sql.decoding import decode_command
 from flightserver.flight.sql.statements import TICKET_SECONDS, Wanted
-from flightserver.flight.tickets import MetadataTicket, PageTicket, StatementTicket, TableTicket
+from flightserver.flight.tickets import DiffTicket, MetadataTicket, PageTicket, StatementTicket, TableTicket
 from flightserver.query.namespace import INPUT
 from flightserver.query.quoting import quoted
 from flightserver.query.request import Request
 from flightserver.tables.schema import decode, visible
+from flightserver.tables.versions import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
 
     from flightserver.flight.middleware import CallContext
     from flightserver.flight.paging import Paging
+    from flightserver.flight.plain import PlainCommand
     from flightserver.flight.sql.commands import Commands
     from flightserver.flight.sql.statements import Statements
     from flightserver.flight.tickets import Signer
+    from flightserver.query.diff import Diff, Diffs
+    from flightserver.query.request import Planned
     from flightserver.query.service import Queries
 
 
@@ -35,9 +39,16 @@ class Reading:
     """Everything that a client can fetch."""
 
     def __init__(
-        self, queries: Queries, statements: Statements, commands: Commands, paging: Paging, signer: Signer
+        self,
+        queries: Queries,
+        statements: Statements,
+        commands: Commands,
+        paging: Paging,
+        signer: Signer,
+        diffs: Diffs,
     ) -> None:
         self._queries = queries
+        self._diffs = diffs
         self._statements = statements
         self._commands = commands
         self._paging = paging
@@ -64,7 +75,11 @@ class Reading:
         command = decode_command(_command(descriptor))
         if command is not None:
             return self._commands.info(call, descriptor, command)
-        return self._statements.info(call, descriptor, _plain_query(descriptor.command))
+        match plain_command(descriptor.command):
+            case PlainDiff() as plain:
+                return self._diff_info(call, descriptor, plain)
+            case plain:
+                return self._statements.info(call, descriptor, _query(plain))
 
     def schema(self, call: CallContext, descriptor: Any) -> pa.Schema:
         """Answers GetSchema; nothing runs.
@@ -78,7 +93,11 @@ class Reading:
         command = decode_command(_command(descriptor))
         if command is not None:
             return self._commands.schema(call, command)
-        return self._statements.plan(call, _plain_query(descriptor.command)).schema
+        match plain_command(descriptor.command):
+            case PlainDiff() as plain:
+                return self._diffed(call, self._diff(call, plain)).schema
+            case plain:
+                return self._statements.plan(call, _query(plain)).schema
 
     def stream(self, call: CallContext, ticket: bytes, is_cancelled: Callable[[], bool]) -> fl.FlightDataStream:
         """Answers DoGet.
@@ -100,6 +119,10 @@ class Reading:
                     sql=sql, as_of=version, timeout_seconds=timeout, user=call.user, is_cancelled=is_cancelled
                 )
                 return self._statements.stream(self._queries.plan(request))
+            case DiffTicket(bucket=bucket, dataset=dataset, start=start, end=end):
+                found = self._queries.scope(Request(sql="")).dataset(dataset, bucket)
+                diff = self._diffs.between(found, start, end)
+                return self._statements.stream(self._diffed(call, diff, is_cancelled))
             case MetadataTicket(command=data):
                 command = decode_command(data)
                 if command is None:
@@ -114,9 +137,30 @@ class Reading:
         is_cancelled: Callable[[], bool],
     ) -> tuple[pa.Schema, Generator[pa.RecordBatch]]:
         """Runs the SQL of a descriptor against the rows that came with it, the table `input`."""
-        wanted = _plain_query(_command(descriptor))
+        wanted = _query(plain_command(_command(descriptor)))
         request = self._statements.request(call, wanted, is_cancelled, {INPUT: given})
         return self._statements.batches(request)
+
+    def _diff(self, call: CallContext, plain: PlainDiff) -> Diff:
+        scope = self._queries.scope(Request(sql="", bucket=plain.bucket or call.bucket))
+        found = scope.dataset(plain.diff, plain.bucket)
+        return self._diffs.between(
+            found, moment(found, plain.from_), None if plain.to is None else moment(found, plain.to)
+        )
+
+    def _diffed(self, call: CallContext, diff: Diff, is_cancelled: Callable[[], bool] | None = None) -> Planned:
+        text = f"diff of {diff.now.key} from version {diff.then.version} to {diff.now.version}"
+        timeout = call.session.options.query_timeout
+        request = Request(sql=text, timeout_seconds=timeout, user=call.user, is_cancelled=is_cancelled)
+        return self._diffs.rows(diff, request)
+
+    def _diff_info(self, call: CallContext, descriptor: Any, plain: PlainDiff) -> fl.FlightInfo:
+        diff = self._diff(call, plain)
+        now = diff.now
+        expires_at = int(time.time()) + TICKET_SECONDS
+        ticket = DiffTicket(now.bucket, now.name, diff.then.version, now.version, expires_at, call.user)
+        endpoint = fl.FlightEndpoint(fl.Ticket(self._signer.sign(ticket)), [])
+        return fl.FlightInfo(self._diffed(call, diff).schema, descriptor, [endpoint], -1, -1)
 
     def _relation(self, call: CallContext, path: list[bytes]) -> tuple[int, Dataset | View]:
         table = table_path(path)
@@ -149,8 +193,7 @@ def _command(descriptor: Any) -> bytes:
     return command
 
 
-def _plain_query(command: bytes) -> Wanted:
-    plain = plain_command(command)
+def _query(plain: PlainCommand) -> Wanted:
     if not isinstance(plain, PlainQuery):
         raise InvalidRequest("this JSON command sends data: use it with DoPut")
     return Wanted(sql=plain.sql, parameters=plain.bound(), page_rows=plain.page_rows, as_of=plain.as_of)

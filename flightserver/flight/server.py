@@ -13,9 +13,12 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from flightserver.errors import BackendUnavailable, InvalidRequest
+from flightserver.flight.actions.cache import CacheActions
+from flightserver.flight.actions.changes import ChangeActions
 from flightserver.flight.actions.datasets import DatasetActions
 from flightserver.flight.actions.ingest import ingest_actions
 from flightserver.flight.actions.interop import InteropActions
+from flightserver.flight.actions.maintenance import MaintenanceActions
 from flightserver.flight.actions.registry import Registry
 from flightserver.flight.actions.results import result_actions
 from flightserver.flight.actions.versions import VersionActions
@@ -66,7 +69,7 @@ class FlightServer(fl.FlightServerBase):
         statements = Statements(lakehouse.queries, signer, paging, transactions)
         prepared = PreparedStatements()
         commands = Commands(statements, prepared, Answers(lakehouse.queries, lakehouse.information_schema), signer)
-        self._reading = Reading(lakehouse.queries, statements, commands, paging, signer)
+        self._reading = Reading(lakehouse.queries, statements, commands, paging, signer, lakehouse.diffs)
         self._writing = Writing(
             statements,
             prepared,
@@ -82,8 +85,11 @@ class FlightServer(fl.FlightServerBase):
                 *ingest_actions(lakehouse.ingest, lakehouse.metrics),
                 *result_actions(lakehouse.queries, statements, lakehouse.results, settings.results.page_rows),
                 *DatasetActions(lakehouse).actions(),
+                *CacheActions(lakehouse).actions(),
+                *ChangeActions(lakehouse).actions(),
                 *InteropActions(lakehouse, lakehouse.external, lakehouse.exports).actions(),
                 *VersionActions(lakehouse).actions(),
+                *MaintenanceActions(lakehouse).actions(),
             ]
         )
         try:

@@ -95,6 +95,26 @@ class TableTicket(msgspec.Struct, frozen=True, tag="table", omit_defaults=True):
     user: str = ""
 
 
+class DiffTicket(msgspec.Struct, frozen=True, tag="diff", omit_defaults=True):
+    """Rows that differ between two versions of a dataset.
+
+    Attributes:
+        bucket: Where the dataset is.
+        dataset: Its name now.
+        start: The earlier version.
+        end: The later one.
+        expires_at: Seconds since 1970.
+        user: For whom.
+    """
+
+    bucket: str
+    dataset: str
+    start: int
+    end: int
+    expires_at: int
+    user: str = ""
+
+
 class MetadataTicket(msgspec.Struct, frozen=True, tag="metadata", omit_defaults=True):
     """The answer to a metadata command of Flight SQL.
 
@@ -129,7 +149,7 @@ class PageTicket(msgspec.Struct, frozen=True, tag="page", omit_defaults=True):
     expires_at: int | None = None
 
 
-Ticket = StatementTicket | TableTicket | MetadataTicket | PageTicket
+Ticket = StatementTicket | TableTicket | DiffTicket | MetadataTicket | PageTicket
 
 
 class _HandwrittenPage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -136,6 +136,18 @@ class Ingest:
             self._uploads.discard(request.source)
         return result
 
+    def rows(self, source: str, file_format: str | None, options: Mapping[str, object]) -> Source:
+        """The rows of a file that goes into no dataset, such as keys.
+
+        Raises:
+            NotFound: No such upload or file.
+            InvalidRequest: The file can't be read as rows.
+        """
+        uploaded = is_upload_id(source)
+        path = self._uploads.open(source) if uploaded else self._roots.find(source)
+        name = path.name if uploaded else PurePath(source).name
+        return open_source(path, file_format, options, name, limits=self._limits, progress=no_progress)
+
     def stream(self, request: StreamRequest, reader: Any, transaction: Commits | None = None) -> WriteResult:
         """Ingest an Arrow stream, as a part of a transaction if one is given.
 

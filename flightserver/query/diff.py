@@ -198,10 +198,9 @@ def diff_query(columns: Sequence[str], primary_key: Sequence[str] = ()) -> str:
     Raises:
         InvalidRequest: A column is called `_change`.
     """
-    count = _free(columns)
-    listed = _listed(columns)
-    order = f" ORDER BY {_listed(primary_key)}, {count}" if primary_key else ""
-    repeated = f"SELECT *, unnest(range(0, abs({count}))) FROM ({_changes(columns, primary_key)})"  # noqa: S608  # names are quoted
+    net, listed = _free("__net", columns), _listed(columns)
+    order = f" ORDER BY {_listed(primary_key)}, {net}" if primary_key else ""
+    repeated = f"SELECT *, unnest(range(0, abs({net}))) FROM ({_changes(columns, primary_key)})"  # noqa: S608  # names are quoted
     return f'SELECT "{CHANGE}", {listed} FROM ({repeated}){order}'  # noqa: S608  # as above
 
 
@@ -211,36 +210,36 @@ def tally_query(columns: Sequence[str], primary_key: Sequence[str] = ()) -> str:
     Raises:
         InvalidRequest: As `diff_query`.
     """
-    count = _free(columns)
-    changes = f'SELECT "{CHANGE}", {count} FROM ({_changes(columns, primary_key)})'  # noqa: S608  # names are quoted
-    return f'SELECT "{CHANGE}", sum(abs({count})) AS "rows" FROM ({changes}) GROUP BY "{CHANGE}"'  # noqa: S608  # as above
+    net = _free("__net", columns)
+    changes = f'SELECT "{CHANGE}", abs({net}) AS {net} FROM ({_changes(columns, primary_key)})'  # noqa: S608  # names are quoted
+    return f'SELECT "{CHANGE}", sum({net}) AS "rows" FROM ({changes}) GROUP BY "{CHANGE}"'  # noqa: S608  # as above
 
 
 def _changes(columns: Sequence[str], primary_key: Sequence[str]) -> str:
-    """A query of rows that differ, each once, with the difference of how often they occur, and their kind."""
+    """A query of rows that differ, each once: their kind, themselves, and how much more often they occur afterwards."""
     if CHANGE in columns:
         msg = f'a column is called "{CHANGE}", which the rows of a diff say of themselves: rename it to compare rows'
         raise InvalidRequest(msg)
-    count, listed = _free(columns), _listed(columns)
-    both = f'SELECT {listed}, -1 AS {count} FROM "{BEFORE}" UNION ALL SELECT {listed}, 1 AS {count} FROM "{AFTER}"'  # noqa: S608  # names are quoted
-    net = f"SELECT {listed}, sum({count}) AS {count} FROM ({both}) GROUP BY {listed} HAVING sum({count}) <> 0"  # noqa: S608  # as above
-    kind = f"CASE WHEN {count} < 0 THEN 'delete' ELSE 'insert' END"
+    side, net, listed = _free("__side", columns), _free("__net", columns), _listed(columns)
+    both = f'SELECT {listed}, -1 AS {side} FROM "{BEFORE}" UNION ALL SELECT {listed}, 1 AS {side} FROM "{AFTER}"'  # noqa: S608  # names are quoted
+    summed = f"SELECT {listed}, sum({side}) AS {net} FROM ({both}) GROUP BY {listed} HAVING sum({side}) <> 0"  # noqa: S608  # as above
+    kind = f"CASE WHEN {net} < 0 THEN 'delete' ELSE 'insert' END"
     if primary_key:
         window = f"OVER (PARTITION BY {_listed(primary_key)})"
-        gone = f"sum(CASE WHEN {count} < 0 THEN -{count} ELSE 0 END) {window}"
-        come = f"sum(CASE WHEN {count} > 0 THEN {count} ELSE 0 END) {window}"
-        update = f"CASE WHEN {count} < 0 THEN 'update_before' ELSE 'update_after' END"
+        gone = f"sum(CASE WHEN {net} < 0 THEN -{net} ELSE 0 END) {window}"
+        come = f"sum(CASE WHEN {net} > 0 THEN {net} ELSE 0 END) {window}"
+        update = f"CASE WHEN {net} < 0 THEN 'update_before' ELSE 'update_after' END"
         kind = f"CASE WHEN {gone} = 1 AND {come} = 1 THEN {update} ELSE {kind} END"
-    return f'SELECT {kind} AS "{CHANGE}", {listed}, {count} FROM ({net})'  # noqa: S608  # as above
+    return f'SELECT {kind} AS "{CHANGE}", {listed}, {net} FROM ({summed})'  # noqa: S608  # as above
 
 
 def _listed(columns: Sequence[str]) -> str:
     return ", ".join(f'"{quoted(name)}"' for name in columns)
 
 
-def _free(columns: Sequence[str]) -> str:
-    """A name, quoted, that no column has."""
-    return f'"{quoted(free_stored_name("__times", columns))}"'
+def _free(name: str, columns: Sequence[str]) -> str:
+    """A name like `name`, quoted, that no column has."""
+    return f'"{quoted(free_stored_name(name, columns))}"'
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,9 @@ URL_HOST = "data"
 
 _INSERT_PLAN = re.compile(r"^Dml: op=\[Insert Into\] table=\[")
 
+_INLINED = "TableScan: ?table?"
+"""How a plan shows a table that was made from a plan."""
+
 _READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)  # noqa: FBT003  # the binding takes no keywords
 _WITH_DML = SQLOptions().with_allow_ddl(False).with_allow_dml(True).with_allow_statements(False)  # noqa: FBT003  # as above
 
@@ -247,9 +250,27 @@ class Engine:
 
 def _batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
     try:
-        yield from pa.RecordBatchReader.from_stream(frame)
+        if _reads_in_order(frame):
+            yield from pa.RecordBatchReader.from_stream(frame)
+        else:
+            for batch in frame.execute_stream():
+                yield batch.to_pyarrow()
     except Exception as error:  # the binding raises bare Exception; `translate` sorts
         raise translate(error) from error
+
+
+def _reads_in_order(frame: DataFrame) -> bool:
+    """Whether a plan is to be read one partition after the other, as its Arrow C stream does.
+
+    That gives rows in the order of the files, as people expect them who ask for none. But a hash join tells its probe
+    side about its build side only when all its partitions have begun (datafusion 54), so that a plan with a
+    join would wait for ever: such a plan is read by all partitions at once, in any order. Tables that are plans
+    themselves, such as views, are seen in the optimized plan only.
+    """
+    plan = frame.logical_plan().display_indent()
+    if "Join" not in plan and _INLINED in plan:
+        plan = frame.optimized_logical_plan().display_indent()
+    return "Join" not in plan and "Subquery:" not in plan
 
 
 def _context(settings: QuerySettings, runtime: RuntimeEnvBuilder, *, careful: bool) -> SessionContext:

@@ -24,6 +24,7 @@ from flightserver.errors import CommitConflict, InvalidRequest
 from flightserver.query.language.building import DELETE, INSERT, UPDATE, change_query, each_once
 from flightserver.query.language.statements import Kind
 from flightserver.query.parameters import BOUND, each_row
+from flightserver.tables.rebase import REFUSED
 from flightserver.tables.schema import decode, visible
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class RowChanges:
             given = {**work.scope.given, BOUND: (work.bound.schema, [work.bound])}
             together = replace(work, statement=joined, scope=replace(work.scope, given=given))
             try:
-                return self._run(together, tables, {}, once=work.statement.kind is Kind.UPDATE)
+                return self._run(together, tables, {}, once=work.statement.kind is not Kind.DELETE)
             except HitTwice:
                 pass
         return self._one_by_one(work, tables)
@@ -121,8 +122,12 @@ class RowChanges:
                 operation = changed(work.operation, id=f"{work.operation.id}-{number}")
                 scope = replace(work.scope, snapshot=staged.snapshot())
                 count += self._run(replace(work, operation=operation, scope=scope), inner, values)
-            return tables.commit_staged(staged, changed(work.operation, rows=count)).rows
         except BaseException:
+            tables.discard(staged.updates)
+            raise
+        try:
+            return tables.commit_staged(staged, changed(work.operation, rows=count)).rows
+        except REFUSED:
             tables.discard(staged.updates)
             raise
 
@@ -197,6 +202,8 @@ class _Applied:
     def _check_keys(self, batch: pa.RecordBatch, action: NDArray[np.int64]) -> None:
         times = batch.column(2).to_numpy(zero_copy_only=False)
         if ((times > 1) & (action != 0)).any():
+            if self._once:
+                raise HitTwice
             key = ", ".join(self._dataset.primary_key)
             raise InvalidRequest(
                 f"ON CONFLICT would change a row of {self._dataset.key} twice: several of the given rows have the same "

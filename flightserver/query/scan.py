@@ -3,8 +3,10 @@
 The engine reads exactly the files that the catalog names, in one scan however many they are
 (`flightserver.query.filescan`).
 
-Merging: segments without dead rows are a scan and nothing else. Those with dead rows are one more scan, filtered by
-their row ids (`flightserver.query.deadmask`); segments whose ids meet are scanned apart.
+Merging: segments without dead rows are a scan and nothing else. Those with dead rows are one more scan, from which an
+anti-join with the dead ids, which are in memory, takes the dead; segments whose ids meet are joined apart. A function
+over row ids instead of the join is as fast on an idle machine, but needs the interpreter for every batch, and hides
+from the engine how many rows there are, so that joins over it are planned worse.
 Small segments, which is what updates write, are held in memory as rows, because a file costs more than they do. A union
 puts all together. Projections and filters reach the files through it. `bench/merging.py` compares formulations.
 """
@@ -21,7 +23,6 @@ from datafusion import SessionContext, col, lit
 from datafusion.catalog import Table
 
 from flightserver.errors import BackendUnavailable
-from flightserver.query.deadmask import DeadMask
 from flightserver.query.filescan import scan_files
 from flightserver.query.quoting import quoted
 from flightserver.tables.reading import read_segment
@@ -32,12 +33,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from datafusion import DataFrame
+    from numpy.typing import NDArray
 
     from flightserver.catalog.entities import Dataset, Segment
     from flightserver.storage.buckets import Buckets
     from flightserver.tables.deltas import DeadRows, Places
 
 _KEPT_TABLES = 2048
+
+_DEAD_ID = "__dead"
 
 _SMALL_ROWS = 65_536
 """A segment of at most so many rows, and bytes in its files, is held in memory when its dataset has others."""
@@ -208,12 +212,17 @@ class Scans:
             return self._files(wanted, segments)
         frame = self._files(in_files, segments)
         if merged:
-            frame = frame.filter(DeadMask(segments, dead).function()(col(ROW_ID)))
+            frame = self._without(frame, np.concatenate([dead[one.id] + one.row_id_base for one in segments]))
         columns = [col(f'"{quoted(stored_name(field))}"').alias(field.name) for field in schema]
         if row_ids:
             row_id = col(ROW_ID) if offset == 0 else col(ROW_ID) + lit(offset)
             columns.append(row_id.alias(ROW_ID))
         return frame.select(*columns)
+
+    def _without(self, frame: DataFrame, dead_ids: NDArray[np.int64]) -> DataFrame:
+        batch = pa.RecordBatch.from_arrays([pa.array(dead_ids)], names=[_DEAD_ID])
+        dead = self._context.read_batches([batch])
+        return frame.join(dead, left_on=ROW_ID, right_on=_DEAD_ID, how="anti")
 
     def _files(self, schema: pa.Schema, segments: Sequence[Segment]) -> DataFrame:
         """One scan of all files of these segments."""

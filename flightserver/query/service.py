@@ -19,7 +19,6 @@ from flightserver.query.language.statements import parse
 from flightserver.query.namespace import Scope
 from flightserver.query.once import Once
 from flightserver.query.parameters import assigned, each_row
-from flightserver.query.quoting import quoted
 from flightserver.query.request import COUNT_SCHEMA, Planned, Request
 from flightserver.query.wire import sliced, to_wire, wire_schema
 
@@ -28,13 +27,14 @@ if TYPE_CHECKING:
 
     from datafusion import DataFrame
 
-    from flightserver.query.changes import Changes
     from flightserver.catalog.catalog import Catalog
     from flightserver.catalog.entities import Dataset
+    from flightserver.query.cache import Cache
+    from flightserver.query.changes import Changes
     from flightserver.query.engine import Engine
     from flightserver.query.gate import Gate
+    from flightserver.query.holdings import CachedDataset
     from flightserver.query.past import PastTables
-    from flightserver.query.pinned import PinnedDataset, PinnedDatasets
     from flightserver.query.results import ResultStore, StoredResult
 
 
@@ -48,7 +48,7 @@ class Queries:
         gate: Admission, registry and watchdog.
         results: The store of paged results.
         past: Finds the earlier versions that a statement names.
-        pinned: Datasets held in memory.
+        cache: Datasets held in memory.
         statement_bytes: Longest text that is read.
     """
 
@@ -61,7 +61,7 @@ class Queries:
         gate: Gate,
         results: ResultStore,
         past: PastTables,
-        pinned: PinnedDatasets,
+        cache: Cache,
         statement_bytes: int,
     ) -> None:
         self._engine = engine
@@ -70,7 +70,7 @@ class Queries:
         self._gate = gate
         self._results = results
         self._past = past
-        self._pinned = pinned
+        self._cache = cache
         self._statement_bytes = statement_bytes
         self._once = Once()
 
@@ -167,15 +167,14 @@ class Queries:
             )
         return stored
 
-    def pin(self, dataset: Dataset) -> PinnedDataset:
-        """Hold a dataset, as it is now, in memory.
+    def pin(self, dataset: Dataset) -> CachedDataset:
+        """Hold a dataset in memory, now and at its later versions.
 
         Raises:
+            InvalidRequest: It is attached.
             LimitExceeded: It doesn't fit.
         """
-        sql = f'SELECT * FROM "{quoted(dataset.bucket)}"."{quoted(dataset.name)}"'  # noqa: S608  # names are quoted
-        planned = self.plan(Request(sql=sql))
-        return self._pinned.pin(planned.scope.dataset(dataset.name, dataset.bucket), self.stream(planned))
+        return self._cache.pin(dataset)
 
     def cancel(self, operation: str) -> bool:
         """Stop the statement that runs for a request's operation id; False when none does."""

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from flightserver.catalog.catalog import Catalog
+    from flightserver.query.cache import Cache
     from flightserver.query.namespace import Scope
-    from flightserver.query.pinned import PinnedDatasets
     from flightserver.query.results import ResultStore
     from flightserver.query.running import RunningQueries
     from flightserver.storage.buckets import Buckets
+    from flightserver.telemetry import Events
 
 _UTC = pa.timestamp("us", tz="UTC")
 
@@ -147,6 +148,17 @@ CACHE = pa.schema(
         ("bytes", pa.int64()),
         ("hits", pa.int64()),
         ("pinned", pa.bool_()),
+        ("rows", pa.int64()),
+        ("loaded_at", _UTC),
+    ]
+)
+EVENTS = pa.schema(
+    [
+        ("time", _UTC),
+        ("kind", pa.string()),
+        ("bucket", pa.string()),
+        ("dataset", pa.string()),
+        ("detail", pa.string()),
     ]
 )
 
@@ -164,6 +176,7 @@ SYSTEM_SCHEMAS = {
     "buckets": BUCKETS,
     "results": RESULTS,
     "cache": CACHE,
+    "events": EVENTS,
 }
 """What clients see when they list the columns of `system`."""
 
@@ -325,12 +338,21 @@ def _results(results: ResultStore) -> Callable[[Scope], pa.Table]:
     )
 
 
-def _cache(pinned: PinnedDatasets) -> Callable[[Scope], pa.Table]:
+def _cache(cache: Cache) -> Callable[[Scope], pa.Table]:
     return lambda _: table_of(
         CACHE,
         (
-            (one.dataset.bucket, one.dataset.name, one.dataset.version, one.bytes, one.hits, True)
-            for one in pinned.entries()
+            (
+                one.key.bucket,
+                one.key.name,
+                one.rows.dataset.version,
+                one.bytes,
+                one.hits,
+                one.pinned,
+                one.rows.dataset.rows,
+                one.rows.loaded,
+            )
+            for one in cache.entries()
         ),
     )
 
@@ -340,8 +362,9 @@ def system_tables(
     buckets: Buckets,
     running: RunningQueries,
     results: ResultStore,
-    pinned: PinnedDatasets,
+    cache: Cache,
     settings: list[tuple[str, str]],
+    events: Events,
 ) -> Mapping[str, Callable[[Scope], pa.Table]]:
     """Every table of the schema `system`: name -> function that computes it for a scope."""
     return {
@@ -356,5 +379,8 @@ def system_tables(
         "settings": lambda _: table_of(SETTINGS, settings),
         "buckets": _buckets(buckets),
         "results": _results(results),
-        "cache": _cache(pinned),
+        "cache": _cache(cache),
+        "events": lambda _: table_of(
+            EVENTS, ((one.time, one.kind, one.bucket, one.dataset, one.detail) for one in events.entries())
+        ),
     }

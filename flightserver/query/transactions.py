@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING
 from flightserver.catalog.log import Operation
 from flightserver.catalog.staging import StagedTransaction
 from flightserver.catalog.ulid import new_ulid
-from flightserver.errors import CommitConflict, InvalidRequest, LimitExceeded, NotFound, RequestError
+from flightserver.errors import CommitConflict, InvalidRequest, LimitExceeded, NotFound
+from flightserver.tables.rebase import REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,6 +185,7 @@ class Transactions:
         Raises:
             NotFound: As `get`.
             CommitConflict: Others changed the same first; nothing is changed and the transaction has ended.
+            LimitExceeded: Storage is full; as above.
         """
         transaction = self._pop(transaction_id, peer)
         with transaction.lock:
@@ -197,8 +199,9 @@ class Transactions:
             )
             try:
                 return self._tables.commit_staged(staged, operation).rows
-            except (CommitConflict, RequestError):
-                transaction.ended = "was rolled back, because others changed the same first"
+            except REFUSED as error:
+                reason = "others changed the same first" if isinstance(error, CommitConflict) else "it was refused"
+                transaction.ended = f"was rolled back, because {reason}"
                 self._tables.discard(staged.updates)
                 raise
 
@@ -209,6 +212,13 @@ class Transactions:
             NotFound: As `get`.
         """
         self._discard(self._pop(transaction_id, peer), "was rolled back")
+
+    def close_quietly(self, transaction_id: bytes) -> None:
+        """Roll back a transaction unless it has ended."""
+        with self._lock:
+            found = self._open.pop(transaction_id, None)
+        if found is not None:
+            self._discard(found, "was rolled back")
 
     def close(self) -> None:
         """Roll back all."""

@@ -20,6 +20,7 @@ from flightserver.errors import CommitConflict, InvalidRequest
 from flightserver.query.namespace import ADDED, TARGET, Scope
 from flightserver.query.quoting import quoted
 from flightserver.tables.plan import find_target, new_lineage
+from flightserver.tables.rebase import REFUSED
 from flightserver.tables.requests import CreateRequest, Mode, WriteResult
 from flightserver.tables.schema import conform, decode, drift, drift_error
 
@@ -133,8 +134,12 @@ class RowStreams:
                 )
             )
             result = self._upsert(request, batches, inner, staged)
-            outcome = self._tables.commit_staged(staged, changed(operation, rows=result.rows))
         except BaseException:
+            self._tables.discard(staged.updates)
+            raise
+        try:
+            outcome = self._tables.commit_staged(staged, changed(operation, rows=result.rows))
+        except REFUSED:
             self._tables.discard(staged.updates)
             raise
         return replace(result, version=outcome.version)

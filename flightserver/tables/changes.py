@@ -14,9 +14,9 @@ import numpy as np
 
 from flightserver.catalog.requirements import DatasetUnchangedSchema, NothingAppended
 from flightserver.catalog.updates import AppendSegments, RemoveRows
-from flightserver.errors import CommitConflict, FlightserverError, RequestError
+from flightserver.errors import FlightserverError
 from flightserver.tables.deltas import write_delta
-from flightserver.tables.rebase import unchanged
+from flightserver.tables.rebase import REFUSED, unchanged
 from flightserver.tables.rowids import RowIds
 from flightserver.tables.schema import conform, decode
 from flightserver.tables.segments import SegmentWriter, delete_segment
@@ -128,6 +128,7 @@ class RowChange:
 
         Raises:
             CommitConflict: Others changed the same rows, or the dataset's schema, first.
+            LimitExceeded: Storage is full.
         """
         segment = self.written()
         removed = self._ids.locate(np.concatenate(self._removed)) if self._removed else {}
@@ -148,7 +149,7 @@ class RowChange:
         requirements += [unchanged(self.dataset, {one}) for one in removed]
         try:
             outcome = self._rebaser.commit(self._commits, operation, updates, requirements, self._base)
-        except (CommitConflict, RequestError):
+        except REFUSED:
             raise
         except BaseException:
             self._settled = True  # nobody knows whether it is committed: the files stay

@@ -1,16 +1,15 @@
 """Compaction: segments of a dataset are written anew, without their dead rows, as files of a good size.
 
 Theory of operation: of one version of a dataset, runs of neighbouring segments are chosen
-(`flightserver.tables.selection`), or all segments when the rows are to be in another order. Their live rows are streamed
-into new segments, each with a file that says where every row was before (`flightserver.tables.rewriting`,
+(`flightserver.tables.selection`), or all segments when the rows are to be in another order. Their live rows are
+streamed into new segments, each with a file that says where every row was before (`flightserver.tables.rewriting`,
 `flightserver.tables.origins`). One commit then puts the new segments in the place of the old ones.
 
-Others write meanwhile. Rows that they add are in segments that this is not about. When they have removed rows of the old
-segments, the commit is refused; the places of those rows are looked up among the new ones, a delta that
-removes them there is written, and the commit is tried again. So a compaction's work is lost only when somebody
-else rewrote or replaced the same segments, or changed the schema; then it begins again, a few times.
-Writers lose nothing either way: who has found rows in the old segments follows them to the new ones by the
-same file (`flightserver.tables.rebase`).
+Others write meanwhile. Rows that they add are in segments that this is not about; of rows that they remove the commit
+takes account (`flightserver.tables.substitution`). So a compaction's work is lost only when somebody else rewrote or
+replaced the same segments, or changed the schema; then it begins again, a few times. Writers lose nothing either
+way: who has found rows in the old segments follows them to the new ones by what was left beside those
+(`flightserver.tables.rebase`).
 
 Memory holds, for each segment that is being written, a row group in and one out, and six bytes a row.
 
@@ -21,46 +20,36 @@ has refused.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-import numpy as np
 from msgspec.structs import replace
 
 from flightserver.catalog.entities import Dataset
-from flightserver.catalog.requirements import DatasetUnchangedSchema
 from flightserver.catalog.snapshot import Snapshot
-from flightserver.catalog.transaction import Transaction
-from flightserver.catalog.updates import RewriteSegments
-from flightserver.errors import CommitConflict, FlightserverError, InvalidRequest, RequestError
-from flightserver.tables.deltas import write_delta
-from flightserver.tables.origins import places_now
+from flightserver.errors import CommitConflict, InvalidRequest
 from flightserver.tables.plan import refuse_external
-from flightserver.tables.rebase import unchanged
 from flightserver.tables.rewriting import Rewriter, RowsWithIds, Step
 from flightserver.tables.selection import MOST_WORKERS, Wanted, choose, parts_of
 from flightserver.tables.spans import cut
+from flightserver.tables.substitution import Rewritten, Substitution
 
 if TYPE_CHECKING:
     from flightserver.catalog.catalog import Catalog
     from flightserver.catalog.draft import Outcome
-    from flightserver.catalog.entities import DatasetKey, Delta, Segment
+    from flightserver.catalog.entities import DatasetKey
     from flightserver.catalog.log import Operation
     from flightserver.storage.buckets import Buckets
-    from flightserver.tables.deltas import DeadRows, Places
+    from flightserver.tables.deltas import DeadRows
     from flightserver.tables.segments import Layout
     from flightserver.tables.selection import Run
 
 __all__ = ["CompactResult", "Compactor", "Ordered", "Step", "Wanted"]
 
 _STARTS = 5
-"""Times that a compaction begins. Each one more is a compaction, a replacement or a change of schema by somebody else."""
-
-_COMMITS = 100
-"""Commits of what one start has written. Each refusal is a commit that removed rows meanwhile."""
+"""Times that a compaction begins. Each one more is a compaction, a replacement or a new schema by somebody else."""
 
 _LEAST_TARGET = 64 * 1024
 """Of bytes of a file: below it a file is mostly its footer."""
@@ -96,14 +85,6 @@ class CompactResult:
     starts: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Rewritten:
-    """A run and the segments that hold its rows now."""
-
-    run: Run
-    segments: tuple[Segment, ...]
-
-
 class Compactor:
     """Compacts datasets. All methods may be called from any thread, and by several servers at once.
 
@@ -135,7 +116,7 @@ class Compactor:
 
     def compact(
         self, key: DatasetKey, operation: Operation, wanted: Wanted, ordered: Ordered | None = None
-    ) -> Iterator[Step | CompactResult]:
+    ) -> Generator[Step | CompactResult]:
         """Compact a dataset; whoever stops iterating stops it, and nothing is changed.
 
         Args:
@@ -164,10 +145,17 @@ class Compactor:
             rewriter = Rewriter(
                 self._buckets, dataset, dataclasses.replace(self._layout, file_bytes=wanted.target_bytes)
             )
-            with _Commit(self._catalog, self._buckets, self._dead, rewriter, dataset) as commit:
+            with Substitution(
+                catalog=self._catalog,
+                buckets=self._buckets,
+                dead=self._dead,
+                rewriter=rewriter,
+                snapshot=snapshot,
+                dataset=dataset,
+            ) as substitution:
                 supplied = None if ordered is None else ordered(dataset, snapshot)
                 rewritten = yield from self._rewrite(rewriter, dataset, runs, wanted, supplied)
-                outcome = commit.run(replace(operation, rows=_live(runs)), rewritten)
+                outcome = substitution.commit(replace(operation, rows=_live(runs)), rewritten)
             if outcome is not None:
                 yield _result(dataset, rewritten, outcome, start)
                 return
@@ -183,7 +171,7 @@ class Compactor:
         runs: tuple[Run, ...],
         wanted: Wanted,
         supplied: RowsWithIds | None,
-    ) -> Generator[Step, None, tuple[_Rewritten, ...]]:
+    ) -> Generator[Step, None, tuple[Rewritten, ...]]:
         """Write new segments for the runs."""
         if supplied is None:
             dead = self._dead.of(dataset, [segment.id for run in runs for segment in run])
@@ -195,115 +183,9 @@ class Compactor:
         written = yield from rewriter.write([each for one in sources for each in one], _live(runs), workers)
         left = iter(written)
         return tuple(
-            _Rewritten(run, tuple(segment for _ in parts for segment in next(left)))
+            Rewritten(run, tuple(segment for _ in parts for segment in next(left)))
             for run, parts in zip(runs, sources, strict=True)
         )
-
-
-class _Commit:
-    """Commits what was rewritten. As a context manager it discards what wasn't committed.
-
-    Args:
-        catalog: Where to.
-        buckets: Where files lie.
-        dead: Knows the dead rows of datasets.
-        rewriter: Has written the segments.
-        dataset: What was rewritten.
-    """
-
-    def __init__(
-        self, catalog: Catalog, buckets: Buckets, dead: DeadRows, rewriter: Rewriter, dataset: Dataset
-    ) -> None:
-        self._catalog = catalog
-        self._buckets = buckets
-        self._dead = dead
-        self._rewriter = rewriter
-        self._dataset = dataset
-        self._delta: Delta | None = None
-        self._settled = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if not self._settled:
-            self._rewriter.discard()
-            self._discard_delta()
-
-    def run(self, operation: Operation, rewritten: tuple[_Rewritten, ...]) -> Outcome | None:
-        """Put the new segments in the place of the old ones; None when those are no longer there as they were.
-
-        Raises:
-            CommitConflict: Rows of them are removed all the time.
-        """
-        old = {segment.id for one in rewritten for segment in one.run}
-        now = self._dataset
-        for _ in range(_COMMITS):
-            transaction = self._transaction(operation, rewritten, old, now)
-            try:
-                outcome = self._catalog.commit(transaction)
-            except CommitConflict:
-                found = self._catalog.snapshot().datasets.get(now.key)
-            except RequestError:
-                raise
-            except BaseException:
-                self._settled = True  # nobody knows whether it is committed: the files stay
-                raise
-            else:
-                self._settled = True
-                return outcome
-            if found is None or not self._still(found, old):
-                return None
-            now = found
-        raise CommitConflict(
-            f"rows of dataset {now.key} were removed {_COMMITS} times while it was to be compacted; nothing was "
-            "changed and a retry is safe"
-        )
-
-    def _still(self, found: Dataset, old: set[str]) -> bool:
-        """Whether the rewritten segments can be put in the place of the old ones."""
-        base = self._dataset
-        same = (found.id, found.schema_fingerprint) == (base.id, base.schema_fingerprint)
-        return same and old <= {segment.id for segment in found.segments}
-
-    def _transaction(
-        self, operation: Operation, rewritten: tuple[_Rewritten, ...], old: set[str], now: Dataset
-    ) -> Transaction:
-        """The commit for the dataset as it is now."""
-        removed = self._removed_since(old, now)
-        if removed:
-            places = {
-                segment.id: places_now(self._buckets.get(segment.bucket), segment, removed)
-                for one in rewritten
-                for segment in one.segments
-            }
-            self._discard_delta()
-            self._delta = write_delta(self._buckets.get(now.bucket), now.name, places)
-        updates = []
-        for one in rewritten:
-            counts = {} if self._delta is None else self._delta.removed
-            segments = tuple(replace(segment, dead=counts.get(segment.id, 0)) for segment in one.segments)
-            updates.append(RewriteSegments(now.bucket, now.name, tuple(segment.id for segment in one.run), segments))
-        if self._delta is not None:
-            updates[-1] = replace(updates[-1], deltas=(self._delta,))
-        same = DatasetUnchangedSchema(now.bucket, now.name, now.id, now.schema_fingerprint)
-        return Transaction(operation, tuple(updates), (same, unchanged(now, old)))
-
-    def _removed_since(self, old: set[str], now: Dataset) -> Places:
-        """Places of old segments that were alive when they were rewritten, and are not now."""
-        before = self._dead.of(self._dataset, old)
-        removed = {}
-        for segment, places in self._dead.of(now, old).items():
-            fresh = np.setdiff1d(places, before[segment], assume_unique=True) if segment in before else places
-            if len(fresh):
-                removed[segment] = fresh
-        return removed
-
-    def _discard_delta(self) -> None:
-        if self._delta is not None:
-            with contextlib.suppress(FlightserverError):
-                self._buckets.get(self._delta.bucket).objects.delete(self._delta.key)
-            self._delta = None
 
 
 def _live(runs: tuple[Run, ...]) -> int:
@@ -315,7 +197,7 @@ def _unchanged(dataset: Dataset, starts: int) -> CompactResult:
     return CompactResult(dataset.key, dataset.version, files, files, 0, dataset.rows, unchanged=True, starts=starts)
 
 
-def _result(dataset: Dataset, rewritten: tuple[_Rewritten, ...], outcome: Outcome, starts: int) -> CompactResult:
+def _result(dataset: Dataset, rewritten: tuple[Rewritten, ...], outcome: Outcome, starts: int) -> CompactResult:
     old = {segment.id for one in rewritten for segment in one.run}
     new = [segment for one in rewritten for segment in one.segments]
     before = sum(segment.files for segment in dataset.segments)

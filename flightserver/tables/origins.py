@@ -1,4 +1,4 @@
-"""Where the rows of a compacted segment were before: `_origin.parquet`, written with it, read when somebody lags behind.
+"""Where the rows of a compacted segment were before: `_origin.parquet`, read by whoever lags behind.
 
 The file has a row for each row of the segment, in its order: the id of the segment that the row was in, and its place
 there. While a segment is written they are kept in memory, six bytes a row, which the bound on a segment's rows makes

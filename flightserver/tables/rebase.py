@@ -7,7 +7,7 @@ come since (where they meet, it is a conflict that only the statement itself can
 compactions by what those left beside their segments (`_origin.parquet`). Then the commit is tried again. So compaction
 never costs a writer its work, and two writers conflict only where they remove the same row.
 
-Invariant: nothing is deleted here but delta files that this module wrote and the catalog refused.
+Invariant: nothing is deleted here but delta files that the catalog refused, or that another has replaced in the commit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flightserver.catalog.entities import DatasetKey
 from flightserver.catalog.requirements import SegmentsUnchanged
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import RemoveRows
-from flightserver.errors import CommitConflict, FlightserverError, NotFound
+from flightserver.errors import CommitConflict, FlightserverError, LimitExceeded, NotFound, RequestError
 from flightserver.tables.deltas import split_places, write_delta
 from flightserver.tables.segments import ORIGIN, manifest_in
 
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from flightserver.storage.buckets import Buckets
     from flightserver.tables.deltas import DeadRows, Places
     from flightserver.tables.segments import Origin
+
+REFUSED = (CommitConflict, LimitExceeded, RequestError)
+"""What a commit raises that has changed nothing. After anything else nobody knows, and files that it names must stay."""
 
 _ATTEMPTS = 100
 """Commits of one change. Each refusal is another's commit to the same segments."""
@@ -73,7 +76,9 @@ class Rebaser:
         Raises:
             CommitConflict: A row to remove is gone, or another requirement doesn't hold.
             RequestError: An update doesn't fit the newest version.
+            LimitExceeded: Storage is full.
         """
+        given = [update.delta for update in updates if isinstance(update, RemoveRows)]
         updates, requirements = tuple(updates), tuple(requirements)
         written: list[Delta] = []
         committed = False
@@ -88,15 +93,14 @@ class Rebaser:
                     refusal = error
                 else:
                     committed = True
-                    self._discard(written, keep=updates)
+                    self._discard([*given, *written], keep=updates)
                     return outcome
                 now = commits.snapshot()
                 updates, requirements = self._rebased(updates, requirements, base, now, written)
                 base = now
             raise refusal or AssertionError
         except FlightserverError as error:
-            # After any other failure nobody knows whether the commit happened, and the files stay.
-            if not committed and isinstance(error, CommitConflict):
+            if not committed and isinstance(error, REFUSED):
                 self._discard(written)
             raise
 

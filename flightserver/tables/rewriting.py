@@ -1,6 +1,6 @@
 """Writing live rows of a dataset into new segments, several of them at a time.
 
-Theory of operation: each source of rows is written by a thread of a small pool; encoding is what takes time, and it runs
+Theory of operation: each source of rows is written by a thread of a small pool; encoding takes the time, and it runs
 outside of the interpreter's lock. Beside every segment lies the file that says where its rows were before.
 
 Invariant: nobody knows of the segments before a commit names them. `discard` deletes them; a thread that fails or is

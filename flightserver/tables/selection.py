@@ -1,6 +1,6 @@
 """Which segments compaction rewrites, and into how many.
 
-Theory of operation: a segment is a candidate when deltas have removed rows of it, when it is small, or when its files are.
+Theory of operation: a segment is a candidate when deltas have removed rows of it, or when it or its files are small.
 Neighbouring candidates form a run, which is rewritten together, so that rows keep their order. A run without dead rows
 is left alone unless fewer files would come of it. Large segments without dead rows are never candidates. So
 what compaction has written it doesn't choose again, and a second compaction finds nothing to do.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SEGMENT_ROWS = 8 * 1024 * 1024
 """Most rows of a segment that compaction writes: following rows through it takes some 50 bytes each."""
 
-PART_BYTES = 8 * 1024 * 1024
+PART_BYTES = 4 * 1024 * 1024
 """A run is not split for the sake of processors into segments smaller than this."""
 
 MOST_WORKERS = 4

@@ -8,6 +8,7 @@ groups that it meets, one at a time, which bounds memory by the size of a row gr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +45,7 @@ def cut(segments: Sequence[Segment], parts: int) -> list[list[Span]]:
     total = sum(segment.rows for segment in segments)
     bounds = sorted({total * part // parts for part in range(parts + 1)})
     pieces: list[list[Span]] = []
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in pairwise(bounds):
         piece, start = [], 0
         for segment in segments:
             first, end = max(low - start, 0), min(high - start, segment.rows)

@@ -21,9 +21,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from flightserver.catalog.draft import Draft
-from flightserver.catalog.requirements import DatasetAt
-from flightserver.catalog.snapshot import Snapshot
+from flightserver.catalog.requirements import Kept
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import RestoreDataset, TagVersion
 from flightserver.errors import AlreadyExists, BackendUnavailable, CommitConflict, InvalidRequest, NotFound
@@ -33,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from flightserver.catalog.catalog import Catalog, DatasetVersion
-    from flightserver.catalog.draft import State
     from flightserver.catalog.entities import Dataset, DatasetKey
     from flightserver.catalog.log import Operation
+    from flightserver.catalog.snapshot import Snapshot
     from flightserver.storage.buckets import Buckets
 
 Moment = int | str | datetime
@@ -49,19 +47,6 @@ _LISTED = 20
 """Tags that a message names."""
 
 _NUMBER = re.compile(r"[+-]?[\d_]*\.?[\d_]+(?:[eE][+-]?\d+)?")
-
-
-class Kept(DatasetAt, frozen=True, tag="kept"):
-    """The dataset was last changed by this version, and since it was looked at nothing was given up for collection."""
-
-    horizon: int
-
-    def check(self, state: State) -> None:
-        """Return when neither the dataset nor the horizon has moved."""
-        super().check(state)
-        if isinstance(state, Draft | Snapshot) and state.horizon != self.horizon:
-            required = f"files of version {self.horizon} of the catalog and later ones are kept"
-            self.conflict(required, f"bucket.collect has moved that to version {state.horizon}")
 
 
 class Versions:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import pytest
 
 
+STEPS = ("create_file", "sync_file", "sync_directory", "link", "unlink", "make_directory", "remove_directory")
+"""All of `flightserver.storage.posix` that changes a disk, but the bytes of a file that isn't synced yet."""
+
+
 class PowerCut(BaseException):
     """Not an Exception: nothing of a process survives this, so nothing may catch it."""
 
@@ -46,7 +50,7 @@ class Disk:
 
     def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Put the disk under all local buckets."""
-        for step in ("create_file", "sync_file", "sync_directory", "link", "unlink", "make_directory"):
+        for step in STEPS:
             monkeypatch.setattr(posix, step, self._counted(step, getattr(posix, step)))
 
     def lose(self) -> None:

@@ -330,3 +330,41 @@ def test_information_schema_describes_what_clients_look_for(lakehouse: Lakehouse
     ]
     assert rows(lakehouse, key) == [("PRIMARY KEY", "id")]
     assert ("people",) in rows(lakehouse, "SELECT table_name FROM information_schema.tables")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "orders JOIN customers ON orders.customer = customers.id",
+        "orders LEFT SEMI JOIN customers ON orders.customer = customers.id",
+        "orders WHERE customer IN (SELECT id FROM customers)",
+        "joined",
+        "changed",
+        "(SELECT * FROM joined UNION ALL SELECT * FROM joined) AS both",
+    ],
+)
+def test_a_join_whose_rows_are_streamed_comes_to_its_end(lakehouse: Lakehouse, source: str) -> None:
+    # A hash join waits until all of its partitions have begun: read one after the other, they never would.
+    run(
+        lakehouse,
+        "CREATE TABLE orders AS SELECT value AS id, value % 150000 AS customer FROM generate_series(1, 300000)",
+    )
+    run(lakehouse, "CREATE TABLE customers AS SELECT value AS id, 'name' AS name FROM generate_series(0, 149999)")
+    run(
+        lakehouse, "CREATE VIEW joined AS SELECT orders.id FROM orders JOIN customers ON orders.customer = customers.id"
+    )
+    run(lakehouse, "CREATE TABLE changed AS SELECT * FROM orders")
+    run(lakehouse, "DELETE FROM changed WHERE id % 3 = 0")
+
+    streamed = run(lakehouse, f"SELECT * FROM {source}", timeout_seconds=30).num_rows
+
+    expected = {"changed": 200_000, "(SELECT * FROM joined UNION ALL SELECT * FROM joined) AS both": 600_000}
+    assert streamed == expected.get(source, 300_000)
+
+
+def test_rows_come_in_the_order_in_which_they_were_written(lakehouse: Lakehouse) -> None:
+    run(lakehouse, "CREATE TABLE t AS SELECT value AS id FROM generate_series(1, 500000)")
+
+    ids = run(lakehouse, "SELECT id FROM t").column("id")
+
+    assert ids.combine_chunks().equals(pa.array(range(1, 500001)))

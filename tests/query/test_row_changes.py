@@ -181,6 +181,13 @@ def test_bound_values_that_meet_run_one_after_the_other(people: Lakehouse) -> No
     assert everybody(people)[:2] == [(2, "Bob", 2), (3, "Cid", 3)]
 
 
+def test_bound_rows_of_an_upsert_with_the_same_key_take_turns(people: Lakehouse) -> None:
+    sql = "INSERT INTO people VALUES (?, ?, 0) ON CONFLICT (id) DO UPDATE SET name = excluded.name, age = people.age + 1"
+
+    assert count(people, sql, parameters=many_bound([1, 7, 7], ["a", "b", "c"])) == 3
+    assert everybody(people) == [(1, "a", 37), *PEOPLE[1:], (7, "c", 1)]
+
+
 def test_a_statement_that_came_twice_runs_once(people: Lakehouse) -> None:
     for _ in range(2):
         assert count(people, "UPDATE people SET age = age + 1 WHERE id = 1", operation="01OPERATION") == 1

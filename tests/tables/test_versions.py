@@ -335,6 +335,16 @@ def test_a_restore_that_writers_overtake_again_and_again_conflicts(archive: Arch
         archive.restore(2)
 
 
+def test_rows_that_are_back_are_new_to_who_needs_that_none_were_added(archive: Archive) -> None:
+    with archive.tables.change(archive.dataset(), archive.catalog.snapshot()) as change:
+        change.add(pa.record_batch([pa.array([1])], names=["n"]))
+        archive.restore(2)
+        with pytest.raises(CommitConflict, match="adds rows"):
+            change.commit(operation(), appended_nothing=True)
+
+    assert archive.rows(archive.dataset()) == [1, 2]
+
+
 @pytest.mark.parametrize("part", ["part-00000.parquet", "deltas"])
 def test_a_version_whose_file_is_gone_is_not_restored(archive: Archive, part: str) -> None:
     archive.restore(2)

@@ -130,7 +130,7 @@ class Client:
         Args:
             path: A file on this side: CSV, JSON, Parquet or Arrow, compressed or not.
             dataset: Where its rows go.
-            mode: `create`, `append`, `replace` or `create_append`.
+            mode: `create`, `append`, `replace`, `create_append` or `upsert`.
             options: What is known of the file, such as `{"null_values": ["NA"]}`.
             file_format: Of the file; found out if None.
             primary_key: Columns that identify a row of a new dataset.
@@ -157,20 +157,34 @@ class Client:
         Args:
             rows: Anything that has an Arrow stream: of pyarrow, polars, DuckDB or pandas.
             dataset: Where they go.
-            mode: `create`, `append`, `replace` or `create_append`.
+            mode: `create`, `append`, `replace`, `create_append` or `upsert`.
             evolve: Whether an append may add columns and widen types.
             primary_key: Columns that identify a row of a new dataset.
         """
-        command = encode_object({"ingest": dataset, "mode": mode, "evolve": evolve, "primary_key": list(primary_key)})
+        command = {"ingest": dataset, "mode": mode, "evolve": evolve, "primary_key": list(primary_key)}
+        return decode_result(IngestResult, self._send(command, rows))
+
+    def delete(self, keys: pa.Table | pa.RecordBatch | pa.RecordBatchReader, dataset: str) -> int:
+        """Delete the rows that have these keys; returns how many.
+
+        Args:
+            keys: As `rows` of `ingest`; its columns are those of the primary key, or any if the dataset has none.
+            dataset: Where the rows are.
+        """
+        return int(self._send({"delete": dataset}, keys)["rows"])
+
+    def _send(
+        self, command: Mapping[str, Any], rows: pa.Table | pa.RecordBatch | pa.RecordBatchReader
+    ) -> dict[str, Any]:
         with translated():
             reader = pa.RecordBatchReader.from_stream(rows)
-            writer, answers = self._connection.put(command, reader.schema)
+            writer, answers = self._connection.put(encode_object(command), reader.schema)
             with writer:
                 for batch in reader:
                     writer.write_batch(batch)
                 writer.done_writing()
                 answer = answers.read()
-        return decode_result(IngestResult, decode_object(b"" if answer is None else answer.to_pybytes()))
+        return decode_object(b"" if answer is None else answer.to_pybytes())
 
     def action(self, kind: str, body: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
         """Run an action and yield each JSON object that it answers, progress included, as it comes.

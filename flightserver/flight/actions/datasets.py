@@ -1,4 +1,4 @@
-"""Actions `dataset.*`, `cache.*` and `bucket.list`: datasets without SQL."""
+"""Actions `dataset.describe`, `dataset.history`, `dataset.drop` and `bucket.list`: datasets without SQL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from flightserver.catalog.entities import Dataset
     from flightserver.flight.middleware import CallContext
     from flightserver.lakehouse import Lakehouse
-    from flightserver.query.pinned import PinnedDataset
 
 
 class DatasetRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -30,12 +29,6 @@ class DatasetRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_
 
 class EmptyRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of actions that need nothing."""
-
-
-class OptionalDatasetRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Body of actions on one dataset, or on all when it is left out."""
-
-    dataset: str | None = None
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -91,25 +84,6 @@ class Done(ActionResponse, frozen=True, kw_only=True):
     """Result of actions that answer nothing more."""
 
 
-class Pinned(msgspec.Struct, frozen=True):
-    """One dataset held in memory."""
-
-    dataset: str
-    bucket: str
-    version: int
-    bytes: int
-    hits: int
-    pinned: bool = True
-
-
-class CacheResponse(ActionResponse, frozen=True, kw_only=True):
-    """Result of `cache.*`: bytes held, what holds them, and the limit."""
-
-    bytes: int
-    entries: list[Pinned]
-    limit: int
-
-
 class BucketFacts(msgspec.Struct, frozen=True):
     """One bucket."""
 
@@ -137,9 +111,6 @@ class DatasetActions:
             Action("dataset.describe", "Columns and facts of a dataset.", DatasetRequest, Described, self._describe),
             Action("dataset.history", "Versions of a dataset, newest first.", DatasetRequest, History, self._history),
             Action("dataset.drop", "Drop a dataset.", DatasetRequest, Done, self._drop),
-            Action("cache.pin", "Hold a dataset, as it is now, in memory.", DatasetRequest, CacheResponse, self._pin),
-            Action("cache.evict", "Let go of one or all.", OptionalDatasetRequest, CacheResponse, self._evict),
-            Action("cache.stats", "What is held in memory.", EmptyRequest, CacheResponse, self._stats),
             Action("bucket.list", "The buckets.", EmptyRequest, BucketList, self._buckets),
         ]
 
@@ -193,25 +164,6 @@ class DatasetActions:
         self._lakehouse.tables.drop(one.name, one.bucket, operation)
         yield Done()
 
-    def _pin(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:
-        self._lakehouse.queries.pin(self._dataset(call, request, request.dataset))
-        yield self._cache()
-
-    def _evict(self, call: CallContext, request: OptionalDatasetRequest) -> Iterator[Progress | ActionResponse]:
-        if request.dataset is None:
-            self._lakehouse.pinned.evict_all()
-        else:
-            self._lakehouse.pinned.evict(self._dataset(call, request, request.dataset))
-        yield self._cache()
-
-    def _stats(self, _call: CallContext, _request: EmptyRequest) -> Iterator[Progress | ActionResponse]:
-        yield self._cache()
-
-    def _cache(self) -> CacheResponse:
-        entries = [_pinned(one) for one in self._lakehouse.pinned.entries()]
-        limit = self._lakehouse.pinned.max_bytes
-        return CacheResponse(bytes=sum(one.bytes for one in entries), entries=entries, limit=limit)
-
     def _buckets(self, _call: CallContext, _request: EmptyRequest) -> Iterator[Progress | ActionResponse]:
         snapshot = self._lakehouse.catalog.snapshot()
         homes = [key.bucket for key in snapshot.datasets]
@@ -221,7 +173,3 @@ class DatasetActions:
                 for one in snapshot.buckets.values()
             ]
         )
-
-
-def _pinned(one: PinnedDataset) -> Pinned:
-    return Pinned(one.dataset.name, one.dataset.bucket, one.dataset.version, one.bytes, one.hits)

@@ -51,27 +51,34 @@ class IngestFileResponse(ActionResponse, frozen=True, kw_only=True):
     unchanged: bool
 
 
+def load_file(
+    ingest: Ingest, metrics: Metrics, call: CallContext, request: IngestFileRequest
+) -> Iterator[Progress | ActionResponse]:
+    """Carries out `ingest.file`."""
+    kind = f"ingest {request.mode}"
+    job = FileRequest(
+        source=request.source,
+        dataset=request.dataset,
+        bucket=request.bucket or call.bucket or PRIMARY,
+        mode=request.mode,
+        operation=Operation(id=new_ulid(), kind=kind, detail=request.dataset, user=call.user),
+        file_format=request.format,
+        options=request.options,
+        primary_key=request.primary_key,
+        evolve=request.evolve,
+    )
+    for answer in _with_progress(ingest, job):
+        if isinstance(answer, IngestFileResponse):
+            metrics.ingested_rows.inc(answer.rows)
+            metrics.ingested_bytes.inc(answer.bytes)
+        yield answer
+
+
 def ingest_actions(ingest: Ingest, metrics: Metrics) -> list[Action]:
     """The family."""
 
     def ingest_file(call: CallContext, request: IngestFileRequest) -> Iterator[Progress | ActionResponse]:
-        kind = f"ingest {request.mode}"
-        job = FileRequest(
-            source=request.source,
-            dataset=request.dataset,
-            bucket=request.bucket or call.bucket or PRIMARY,
-            mode=request.mode,
-            operation=Operation(id=new_ulid(), kind=kind, detail=request.dataset, user=call.user),
-            file_format=request.format,
-            options=request.options,
-            primary_key=request.primary_key,
-            evolve=request.evolve,
-        )
-        for answer in _with_progress(ingest, job):
-            if isinstance(answer, IngestFileResponse):
-                metrics.ingested_rows.inc(answer.rows)
-                metrics.ingested_bytes.inc(answer.bytes)
-            yield answer
+        return load_file(ingest, metrics, call, request)
 
     return [
         Action(

@@ -19,7 +19,7 @@ from flightserver.query.language.changes import Delete, Merge, Update, Upsert
 from flightserver.query.language.columns import has_subquery, mentions
 from flightserver.query.language.merging import Merging
 from flightserver.query.language.reader import Reader, delimited
-from flightserver.query.language.target import DELETE, INSERT, UPDATE, Target, projection, where
+from flightserver.query.language.target import DELETE, INSERT, ROW_ID, UPDATE, Target, projection, where
 from flightserver.query.language.tokens import placeholders, substituted, tokenize
 from flightserver.query.language.upserting import upsert_query
 
@@ -50,11 +50,15 @@ def change_query(statement: Statement, target_schema: pa.Schema, primary_key: tu
 
     Raises:
         InvalidRequest: The statement is of another kind, names a column that doesn't exist, gives more or fewer values
-            than columns, or conflicts are not those of the primary key.
+            than columns, asks for row ids, or conflicts are not those of the primary key.
     """
     change, name = statement.change, statement.target
     if name is None or not isinstance(change, Update | Delete | Merge | Upsert):
         raise InvalidRequest(f"{statement.kind.value} changes no single rows; UPDATE, DELETE, MERGE and upserts do")
+    if ROW_ID in statement.sql.lower() and mentions(statement.sql, {ROW_ID}):
+        raise InvalidRequest(
+            f'column "{ROW_ID}" doesn\'t exist: the name is reserved for row ids, which are not to be seen'
+        )
     target = Target(name, target_schema, change.alias)
     match change:
         case Update():

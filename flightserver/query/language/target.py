@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 DELETE, UPDATE, INSERT = 1, 2, 3
 """Values of `__action`; 0 would be nothing, and is filtered out."""
 
+ROW_ID = "_rid"
+"""Column of `__target` that identifies a row."""
+
 NO_ROW = "CAST(NULL AS BIGINT)"
 """`__rid` of a row that begins."""
 
@@ -69,7 +72,7 @@ class Target:
     @property
     def row_id(self) -> str:
         """The row id."""
-        return f'{delimited(self.alias)}."_rid"'
+        return f"{delimited(self.alias)}.{delimited(ROW_ID)}"
 
     def column(self, name: str) -> str:
         """A column of the row that exists."""

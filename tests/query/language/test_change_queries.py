@@ -166,8 +166,24 @@ def test_an_unknown_column_is_refused_with_those_that_exist(people: Lake) -> Non
     )
     with pytest.raises(InvalidRequest, match=r'column "AGE" doesn.t exist .* did you mean "age"'):
         people.query('UPDATE people SET "AGE" = 1')
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE people SET _rid = 1",
+        "UPDATE people SET age = people._rid",
+        'DELETE FROM people WHERE "_rid" = 100',
+        "MERGE INTO people USING ages ON _RID = ages.id WHEN MATCHED THEN DELETE",
+    ],
+)
+def test_row_ids_are_not_to_be_seen(people: Lake, sql: str) -> None:
     with pytest.raises(InvalidRequest, match='column "_rid" doesn\'t exist'):
-        people.query("UPDATE people SET _rid = 1")
+        people.query(sql)
+
+
+def test_a_value_may_be_called_as_row_ids_are(people: Lake) -> None:
+    assert people.changes("DELETE FROM people WHERE name = '_rid' OR id = $_rid", {"_rid": 1}) == [(1, 100, 1)]
 
 
 def test_a_column_named_as_those_of_the_answer_is_refused() -> None:

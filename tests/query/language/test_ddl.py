@@ -29,7 +29,10 @@ from flightserver.query.language.statements import parse
     [
         ("ADD a INT", AddColumn("a", "INT")),
         ('ADD COLUMN "A a" DECIMAL(10, 2) NULL', AddColumn("A a", "DECIMAL(10, 2)")),
-        ("ADD COLUMN IF NOT EXISTS a TIMESTAMP WITH TIME ZONE", AddColumn("a", "TIMESTAMP WITH TIME ZONE", True)),  # noqa: FBT003  # if_not_exists
+        (
+            "ADD COLUMN IF NOT EXISTS a TIMESTAMP WITH TIME ZONE",
+            AddColumn("a", "TIMESTAMP WITH TIME ZONE", if_not_exists=True),
+        ),
         ("ADD a STRUCT<b INT, c ARRAY<ARRAY<INT>>>", AddColumn("a", "STRUCT<b INT, c ARRAY<ARRAY<INT>>>")),
         ("ADD a INT[]", AddColumn("a", "INT[]")),
         ("DROP a", DropColumn("a")),

@@ -1,14 +1,8 @@
-"""Dead rows as a function of row ids, which the engine calls on what it scans.
+"""Dead rows as a function of row ids, which the engine calls for every batch that it scans.
 
-Theory of operation: of each segment with dead rows there is one bit per row in memory. A scan of files yields rows in
-their order, so a batch of row ids is nearly always a run without gaps, for which the answer is a slice of those bits:
-nothing is computed, and the interpreter is held for some microseconds a batch. Other batches are looked up id by id.
-
-Measured (`bench/merging.py`; 1 M rows of 8 columns, over the same rows without dead ones, at 1 % and 10 % dead): this
-1.1 and 1.4 for a full scan, 1.1 for a filter and for a lookup; an anti-join with a table of dead ids 1.2 and 1.3 to 1.6,
-1.0 and 1.2. The join builds its hash table anew for every query; a count takes it four times longer than this.
-
-Invariant: row ids of the segments of one mask don't meet (`flightserver.tables.rowids.disjoint`).
+Of each segment there is one bit per row in memory. A scan yields rows in their order, so a batch of row ids is nearly
+always a run without gaps, for which a slice of the bits is the answer and nothing is computed. The interpreter is
+held for some microseconds a batch, and the engine doesn't know how many rows pass.
 """
 
 from __future__ import annotations
@@ -31,23 +25,22 @@ if TYPE_CHECKING:
 _numbers = itertools.count()
 
 
-class DeadMask:
-    """Tells which rows of some segments are alive.
+class RowMask:
+    """Tells which rows of some segments, whose row ids don't meet, are alive.
 
     Args:
-        segments: Whose row ids don't meet.
+        segments: All that are scanned.
         dead: Dead places by segment.
     """
 
     def __init__(self, segments: Sequence[Segment], dead: Places) -> None:
         ordered = sorted(segments, key=lambda segment: segment.row_id_base)
         self._first = np.array([segment.row_id_base for segment in ordered], dtype=np.int64)
-        self._alive: list[pa.BooleanArray] = []
-        for segment in ordered:
-            alive = np.ones(segment.rows, dtype=np.bool_)
-            if segment.id in dead:
-                alive[dead[segment.id]] = False
-            self._alive.append(pa.array(alive))
+        self._alive = [_bits(segment, dead) for segment in ordered]
+
+    def function(self) -> ScalarUDF:
+        """The function for the engine; its name is its own, so that two in one statement stay apart."""
+        return udf(self.alive, [pa.int64()], pa.bool_(), "immutable", f"is_alive_{next(_numbers)}")
 
     def alive(self, ids: pa.Array) -> pa.Array:
         """For each row id, whether the row is alive."""
@@ -62,10 +55,6 @@ class DeadMask:
             return self._alive[owner].slice(place, count)
         return self._each(ids.to_numpy(zero_copy_only=False))
 
-    def function(self) -> ScalarUDF:
-        """The function for the engine; its name is its own, so that two in one statement stay apart."""
-        return udf(self.alive, [pa.int64()], pa.bool_(), "immutable", f"is_alive_{next(_numbers)}")
-
     def _each(self, ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> pa.Array:
         owners = np.searchsorted(self._first, ids, side="right") - 1
         alive = np.empty(len(ids), dtype=np.bool_)
@@ -74,3 +63,10 @@ class DeadMask:
             places = pa.array(ids[mine] - self._first[owner])
             alive[mine] = self._alive[owner].take(places).to_numpy(zero_copy_only=False)
         return pa.array(alive)
+
+
+def _bits(segment: Segment, dead: Places) -> pa.BooleanArray:
+    alive = np.ones(segment.rows, dtype=np.bool_)
+    if segment.id in dead:
+        alive[dead[segment.id]] = False
+    return pa.array(alive)

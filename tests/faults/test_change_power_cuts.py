@@ -1,0 +1,104 @@
+"""Power is cut, or the process dies, at every step of every kind of change of rows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from faults.ledger import BEFORE, CHANGES, Change, Contents, contents, opened, prepare
+from faults.power import STEPS, Disk, PowerCut
+from query.asking import run
+
+from flightserver.lakehouse import Lakehouse
+from flightserver.query import watchdog
+from flightserver.settings import load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EVERY = 1 if os.environ.get("FLIGHTSERVER_TEST_THOROUGH") == "1" else 4
+"""Of how many cuts one is followed by all that a client may do next; every one is followed by reading everything."""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lakehouse as it is before each change, to be copied."""
+    data = tmp_path_factory.mktemp("prepared")
+    prepare(data)
+    return data
+
+
+@pytest.fixture(autouse=True)
+def _closing_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lakehouse that closes waits for its watchdog to look up, which is most of the time that these tests take."""
+    monkeypatch.setattr(watchdog, "_POLL_SECONDS", 0.002)
+
+
+def live(data: Path, disk: Disk, change: Change, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Make a change on a disk that stops; returns whether the change was acknowledged."""
+    lakehouse = Lakehouse.open(load_settings(None, {"server": {"data": data}}))
+    acknowledged = False
+    try:
+        with monkeypatch.context() as patched:
+            disk.attach(patched)
+            try:
+                change.make(lakehouse)
+                acknowledged = True
+                if not disk.is_off:
+                    disk.cut = len(disk.steps) - 1  # what a server does when it stops is not what a process that dies does
+                lakehouse.close()
+            except PowerCut:
+                pass
+    finally:
+        lakehouse.close()
+    return acknowledged
+
+
+def follow(data: Path, change: Change, found: Contents) -> None:
+    """Do what a client does next: ask again for what it wasn't told of, then for something else."""
+    with opened(data) as lakehouse:
+        if found != change.after or change.is_repeatable:
+            change.make(lakehouse)
+        assert contents(lakehouse) == change.after
+        run(lakehouse, "UPDATE accounts SET balance = balance + 1000")
+        more = [(*row[:2], row[2] + 1000) for row in change.after["accounts"]]
+        assert contents(lakehouse) == {**change.after, "accounts": more}
+
+
+def survivors(data: Path) -> Contents:
+    """What a server that starts now finds."""
+    with opened(data) as lakehouse:
+        return contents(lakehouse)
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_at_every_step_a_change_is_kept_if_it_was_acknowledged_and_else_whole_or_absent(
+    tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    change = CHANGES[kind]
+    steps: list[str] = []
+    cut = 0
+    while not steps:
+        data = tmp_path / str(cut)
+        shutil.copytree(prepared, data)
+        disk = Disk(cut)
+        acknowledged = live(data, disk, change, monkeypatch)
+        allowed = [change.after] if acknowledged else [BEFORE, change.after]
+        if acknowledged and len(disk.steps) <= cut:
+            steps = disk.steps
+
+        dead = survivors(data)
+        disk.truncate_unsynced(data)
+        disk.lose()
+        dark = survivors(data)
+
+        assert dead in allowed, f"the process died at step {cut}: {disk.steps}"
+        assert dark in allowed, f"power was lost at step {cut}: {disk.steps}"
+        if cut % EVERY == 0 or acknowledged:
+            follow(data, change, dark)
+        shutil.rmtree(data)
+        cut += 1
+    assert {"create_file", "sync_file", "link", "sync_directory", "unlink", "make_directory"} <= set(steps)
+    assert set(steps) <= set(STEPS)
