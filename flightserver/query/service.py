@@ -8,6 +8,7 @@ returns the recorded count.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest, NotFound
+from flightserver.query.counting import counted
 from flightserver.query.language.statements import parse
 from flightserver.query.namespace import Scope
 from flightserver.query.once import Once
@@ -96,6 +98,9 @@ class Queries:
         parameters: dict[str, Any] = {}
         if request.parameters is not None:
             parameters = next(each_row(assigned(statement, request.parameters)), {})
+        known = counted(statement.sql, scope)
+        if known is not None:
+            statement = replace(statement, sql=known)
         frame = self._engine.query(statement.sql, scope, parameters)
         return Planned(request, statement, scope, wire_schema(frame.schema()), frame)
 

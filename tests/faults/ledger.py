@@ -114,11 +114,10 @@ def transfer(lakehouse: Lakehouse) -> object:
     return lakehouse.transactions.commit(transaction.id)
 
 
-def compact(lakehouse: Lakehouse) -> object:
-    """Fold the delta and both segments of `accounts` into one."""
+def compact(lakehouse: Lakehouse, name: str = "accounts") -> object:
+    """Fold the deltas and segments of a dataset."""
     compactor = Compactor(lakehouse.catalog, lakehouse.buckets, Layout(), lakehouse.tables.dead)
-    key = DatasetKey("primary", "accounts")
-    *_, result = compactor.compact(key, Operation(OPERATION, "compact"), compactor.wanted())
+    *_, result = compactor.compact(DatasetKey("primary", name), Operation(OPERATION, "compact"), compactor.wanted())
     return result
 
 

@@ -15,6 +15,7 @@ from flightserver.query import watchdog
 from flightserver.query.request import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from flightserver.lakehouse import Lakehouse
@@ -70,3 +71,78 @@ def test_at_every_step_a_change_that_finds_no_room_is_refused_and_leaves_nothing
     assert {"create_file", "write", "sync_file", "link"} <= set(space.steps)
     with opened(data) as lakehouse:
         assert contents(lakehouse) == change.after
+
+
+def whole(lakehouse: Lakehouse) -> list[tuple[int, str]]:
+    """All rows of `words`."""
+    return rows(lakehouse, "SELECT * FROM words ORDER BY id")
+
+
+LARGE = {
+    "UPDATE": "UPDATE words SET word = md5(word)",
+    "DELETE": "DELETE FROM words WHERE id % 3 = 0",
+    "INSERT": "INSERT INTO words SELECT id + 1000000, md5(word) FROM words",
+    "CREATE TABLE AS": "CREATE TABLE copies AS SELECT id, md5(word) AS word FROM words",
+}
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[tuple[Lakehouse, Path]]:
+    """A lakehouse with a table of 40,000 rows that don't compress, on a disk of 16 MiB."""
+    with small_disk(tmp_path / "disk", 16 * MIB) as disk, opened(disk, query={"memory_bytes": 64 * MIB}) as lakehouse:
+        run(lakehouse, "CREATE TABLE words AS SELECT value AS id, md5(value::TEXT) AS word FROM generate_series(1, 40000)")
+        run(lakehouse, "DELETE FROM words WHERE id % 10 = 0")
+        yield lakehouse, disk
+
+
+@pytest.mark.parametrize("left", [0, 16 * 1024, 512 * 1024])
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_large_statement_on_a_full_disk_is_refused_whole_and_works_when_there_is_room(
+    crowded: tuple[Lakehouse, Path], kind: str, left: int
+) -> None:
+    lakehouse, disk = crowded
+    before, there = whole(lakehouse), files(disk)
+    version = lakehouse.catalog.snapshot().version
+
+    with filled(disk, left):
+        if kind != "DELETE" or not left:  # a deletion needs little room
+            with pytest.raises(LimitExceeded, match=FULL):
+                run(lakehouse, LARGE[kind])
+            assert lakehouse.catalog.snapshot().version == version
+            assert whole(lakehouse) == before
+            assert files(disk) == there
+
+    answered = count(lakehouse, LARGE[kind])
+    assert answered == {"DELETE": 12_000}.get(kind, 36_000)
+    assert lakehouse.catalog.snapshot().version == version + 1
+
+
+def test_a_compaction_on_a_full_disk_is_refused_whole_and_works_when_there_is_room(
+    crowded: tuple[Lakehouse, Path],
+) -> None:
+    lakehouse, disk = crowded
+    before, there = whole(lakehouse), files(disk)
+
+    with filled(disk, 256 * 1024):
+        with pytest.raises(LimitExceeded, match=FULL):
+            compact(lakehouse, "words")
+        assert whole(lakehouse) == before
+        assert files(disk) == there
+
+    compact(lakehouse, "words")
+    assert whole(lakehouse) == before
+    assert rows(lakehouse, "SELECT rows, deltas FROM system.datasets WHERE name = 'words'") == [(36_000, 0)]
+
+
+def test_a_query_that_finds_no_room_to_spill_says_so_and_others_go_on(crowded: tuple[Lakehouse, Path]) -> None:
+    lakehouse, disk = crowded
+    large = "SELECT md5(value::TEXT) AS word FROM generate_series(1, 2000000) ORDER BY word"
+
+    with filled(disk, MIB):
+        with pytest.raises(LimitExceeded, match="disk"):
+            run(lakehouse, large)
+        assert rows(lakehouse, "SELECT count(*) FROM words") == [(36_000,)]
+        with pytest.raises(LimitExceeded, match="disk"):
+            lakehouse.queries.store(lakehouse.queries.plan(Request(sql="SELECT * FROM words")), 100)
+    assert list((disk / "server" / "spill").rglob("*.arrow")) == []
+    assert lakehouse.queries.store(lakehouse.queries.plan(Request(sql="SELECT * FROM words")), 100).rows == 36_000

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def client(server: RunningServer) -> Iterator[Client]:
     with connect(server.uri) as opened:
-        opened.ingest(pa.table({"id": [1, 2, 3], "name": ["Ada", "Bob", "Cid"]}), "people", "create", primary_key=["id"])
+        rows = pa.table({"id": [1, 2, 3], "name": ["Ada", "Bob", "Cid"]})
+        opened.ingest(rows, "people", "create", primary_key=["id"])
         yield opened
 
 
@@ -62,7 +63,7 @@ def test_many_rows_are_upserted_and_counted_exactly(client: Client) -> None:
     ids = list(range(200_000))
     client.ingest(pa.table({"id": ids, "v": [0] * len(ids)}), "big", "create", primary_key=["id"])
 
-    result = client.ingest(pa.table({"id": ids[::2] + [200_001], "v": [1] * 100_001}), "big", "upsert")
+    result = client.ingest(pa.table({"id": [*ids[::2], 200_001], "v": [1] * 100_001}), "big", "upsert")
 
     assert result.rows == 100_001
     assert client.query("SELECT v, count(*) AS n FROM big GROUP BY v ORDER BY v").to_pylist() == [

@@ -19,7 +19,7 @@ from flightserver.tables.segments import Layout
 from flightserver.tables.writes import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from tables.lake import Lake
 
@@ -131,8 +131,3 @@ def by_name_backwards(lake: Lake) -> Ordered:
 def segment_rows(lake: Lake) -> list[tuple[int, int]]:
     """Rows and dead rows of each segment."""
     return [(segment.rows, segment.dead) for segment in lake.dataset("t").segments]
-
-
-def everything_in_order(numbers: Sequence[range]) -> list[int]:
-    """The numbers of some ranges."""
-    return [number for each in numbers for number in each]
