@@ -104,7 +104,7 @@ class Lakehouse:
     events: Events
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
+    def open(cls, settings: Settings) -> Self:  # long: the composition root names each part once, in order
         """Open or create the lakehouse in `settings.server.data`.
 
         Raises:

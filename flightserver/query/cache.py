@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from flightserver.catalog.entities import Dataset
     from flightserver.catalog.snapshot import Snapshot
-    from flightserver.query.cached_rows import CachedRows, Fold, RowsInMemory
+    from flightserver.query.cached_rows import CachedRows, Fold, Partitions, RowsInMemory
     from flightserver.settings import CacheSettings
     from flightserver.telemetry import Events
 
@@ -93,7 +93,7 @@ class Cache:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def partitions(self, dataset: Dataset) -> list[list[pa.RecordBatch]] | None:
+    def partitions(self, dataset: Dataset) -> Partitions | None:
         """The rows of exactly this version, dealt out for all cores, or None when it is to be read from files.
 
         Counts as a use of the dataset.

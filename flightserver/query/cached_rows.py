@@ -42,6 +42,7 @@ from flightserver.tables.types import widened
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from datafusion.catalog import Table
     from numpy.typing import NDArray
 
     from flightserver.catalog.entities import Dataset, Delta, Segment
@@ -62,6 +63,17 @@ _QUICK_COPIED_BYTES = 128 * 1024 * 1024
 """A statement may wait for so much. Measured: 30 ms to filter that many bytes; reading the files takes longer."""
 
 
+class Partitions(list[list[pa.RecordBatch]]):
+    """Rows, dealt out evenly, so that each core scans as many; the same object as long as the rows are the same.
+
+    Attributes:
+        table: What the engine makes of them, set by who has it made, for the next statement to use: making it takes as
+            long as a lookup. It goes when they go.
+    """
+
+    table: Table | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CachedRows:
     """Rows of a dataset.
@@ -72,7 +84,7 @@ class CachedRows:
         schema: Of the rows; it has string views.
         chunks: The rows.
         deltas: Ids of the deltas whose rows are not there, by segment; every segment of the dataset is in it.
-        partitions: The rows again, dealt out evenly, so that each core scans as many.
+        partitions: The rows again, for the engine.
         bytes: Held by buffers of Arrow.
         loaded: When the rows were read.
     """
@@ -82,7 +94,7 @@ class CachedRows:
     schema: pa.Schema
     chunks: tuple[Chunk, ...]
     deltas: Mapping[str, frozenset[str]]
-    partitions: list[list[pa.RecordBatch]]
+    partitions: Partitions
     bytes: int
     loaded: datetime
 
@@ -297,12 +309,12 @@ def _chunk(pending: Sequence[tuple[pa.RecordBatch, Span]], schema: pa.Schema) ->
     return chunk_of(copied([batch for batch, _ in pending]), schema, tuple(span for _, span in pending))
 
 
-def _dealt(batches: Sequence[pa.RecordBatch], partitions: int) -> list[list[pa.RecordBatch]]:
+def _dealt(batches: Sequence[pa.RecordBatch], partitions: int) -> Partitions:
     """The rows in as many partitions as are worth it, which differ by a row at most."""
     rows = sum(batch.num_rows for batch in batches)
     count = max(1, min(partitions, rows // _PARTITION_ROWS))
     ends = [rows * (number + 1) // count for number in range(count)]
-    dealt: list[list[pa.RecordBatch]] = [[] for _ in range(count)]
+    dealt = Partitions([] for _ in range(count))
     at = number = 0
     for batch in batches:
         taken = 0

@@ -23,10 +23,8 @@ from flightserver.query.recent_uses import RecentUses
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    import pyarrow as pa
-
     from flightserver.catalog.entities import Dataset, DatasetKey
-    from flightserver.query.cached_rows import CachedRows
+    from flightserver.query.cached_rows import CachedRows, Partitions
     from flightserver.settings import CacheSettings
     from flightserver.telemetry import Events
 
@@ -102,7 +100,7 @@ class Holdings:
         self._rooms: set[Room] = set()
         self._refused: dict[str, float] = {}
 
-    def hit(self, dataset: Dataset) -> list[list[pa.RecordBatch]] | None:
+    def hit(self, dataset: Dataset) -> Partitions | None:
         """The rows of exactly this version, which are used now; None when they aren't held."""
         with self._lock:
             entry = self._entries.get(dataset.id)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from flightserver.tables.segments import Origin
 
 REFUSED = (CommitConflict, LimitExceeded, RequestError)
-"""What a commit raises that has changed nothing. After anything else nobody knows, and files that it names must stay."""
+"""What a commit raises that has changed nothing. After anything else nobody knows, and files it names must stay."""
 
 _ATTEMPTS = 100
 """Commits of one change. Each refusal is another's commit to the same segments."""

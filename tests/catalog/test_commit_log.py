@@ -277,7 +277,9 @@ def test_an_update_that_this_release_does_not_know_is_refused_as_newer(objects: 
 
     edit(objects, 2, add_update)
 
-    with pytest.raises(InternalError, match=r"a newer version of flightserver wrote commit 2 .*\(put_policy\): upgrade"):
+    with pytest.raises(
+        InternalError, match=r"a newer version of flightserver wrote commit 2 .*\(put_policy\): upgrade"
+    ):
         Catalog.open(objects)
 
 
