@@ -7,7 +7,7 @@ import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
-from bench import catalogs, latency, memory, pages, throughput
+from bench import caching, catalogs, compaction, latency, memory, merging, pages, throughput, tpch
 from bench.context import FULL, QUICK, Context
 from bench.measure import machine
 
@@ -17,6 +17,10 @@ MEASUREMENTS = {
     "memory": memory.measure,
     "catalog": catalogs.measure,
     "pages": pages.measure,
+    "merging": merging.measure,
+    "caching": caching.measure,
+    "compaction": compaction.measure,
+    "tpch": tpch.measure,
 }
 
 

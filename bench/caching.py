@@ -13,7 +13,7 @@ import polars as pl
 
 from bench import plots, shop
 from bench.comparing import assert_same
-from bench.inprocess import THREADS, duck, load, opened, rows
+from bench.inprocess import THREADS, duck, duck_rows, load, opened, rows
 from bench.measure import MB, Page, Taken, in_turn, table
 from bench.servers import ROOT
 
@@ -32,15 +32,15 @@ JUDGED = ("orders", "customers")
 LIMIT_MB = 408
 COLD, HOT, DUCK, POLARS = "files", "in memory", "DuckDB", "polars"
 
-INTRODUCTION = """{orders:,} orders of eight columns, {customers:,} customers and {events:,} events. Every contestant is \
-asked in this process, with {threads} threads and no wire, and answers as Arrow: flightserver reading files without \
-its cache, flightserver with all three datasets in its cache (`cache.pin`), DuckDB with tables of its own in memory, \
-and polars with data frames. Whole results were compared before. Medians of {repeats} rounds, contestants in turn. The \
-peer is DuckDB."""
+INTRODUCTION = """{orders:,} orders of eight columns, {customers:,} customers and {events:,} events. Every contestant \
+is asked in this process, with {threads} threads and no wire, and answers as Arrow: flightserver reading files \
+without its cache, flightserver with all three datasets in its cache (`cache.pin`), DuckDB with tables of its own in \
+memory, and polars with data frames. Whole results were compared before. Medians of {repeats} rounds, contestants in \
+turn. The peer is DuckDB."""
 
-MEMORY = """What the {rows:,} orders and customers take in memory, in a process of its own: bytes of Arrow's buffers as \
-`cache.stats` counts them, and the growth of the process by loading them, after it had opened the lakehouse and answered \
-one query from files."""
+MEMORY = """What the {rows:,} orders and customers take in memory, in a process of its own: bytes of Arrow's buffers \
+as `cache.stats` counts them, and the growth of the process by loading them, after it had opened the lakehouse and \
+answered one query from files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +121,18 @@ def _asked(
         ways: dict[str, Callable[[], Any]] = {
             COLD: partial(rows, cold, one.sql),
             HOT: partial(rows, hot, one.sql),
-            DUCK: lambda sql=one.sql: ducks.sql(sql).to_arrow_table(),
-            POLARS: lambda sql=one.sql: frames.execute(sql).to_arrow(),
+            DUCK: partial(duck_rows, ducks, one.sql),
+            POLARS: partial(_polars, frames, one.sql),
         }
         expected = ways[DUCK]()
         for name, way in ways.items():
             assert_same(f"{one.title}, {name}", way(), expected)
         found[one.title] = in_turn(ways, repeats, one.times)
     return found
+
+
+def _polars(frames: pl.SQLContext[Any], sql: str) -> pa.Table:
+    return frames.execute(sql).to_arrow()
 
 
 def _weighed(data: Path) -> dict[str, Any]:
@@ -175,7 +179,7 @@ def _verdict(taken: dict[str, dict[str, Taken]]) -> str:
 
 
 def _weight(weight: dict[str, Any], plain: Mapping[str, int]) -> str:
-    cells = [
+    cells: list[tuple[str, ...]] = [
         (name, f"{plain[name] / MB:,.0f}", f"{weight['bytes'][name] / MB:,.0f}", "", f"{weight['seconds'][name]:.2f}")
         for name in JUDGED
     ]

@@ -34,13 +34,13 @@ SHARE = 0.1
 STEPS = {OURS: ("change", "compact"), DUCK: ("compact",), DELTA: ("change", "compact")}
 
 INTRODUCTION = """{rows:,} orders of eight columns in one Parquet file, of which {percent:.0f} % at random are \
-upserted, and the table is then compacted. flightserver: MERGE, then what `dataset.compact` does. delta-rs: merge, then \
-`optimize.compact`; its merge rewrites files, so that little is left to compact. DuckDB has no such tables: it is given \
-the file, the dead row ids and the new rows, and writes the rows by COPY with an anti-join, which is the same work as our \
-compaction without its row ids, the file of their origins, fsync and commit. All write zstd of level 3 in row groups of \
-131,072 rows, with two threads. Each round starts every contestant in a process of its own on a fresh copy; medians of \
-{repeats} rounds. Whole tables were compared afterwards. Growth is resident memory at its peak less that before the \
-step."""
+upserted, and the table is then compacted. flightserver: MERGE, then what `dataset.compact` does. delta-rs: merge, \
+then `optimize.compact`; its merge rewrites files, so that little is left to compact. DuckDB has no such tables: it \
+is given the file, the dead row ids and the new rows, and writes the rows by COPY with an anti-join, which is the \
+same work as our compaction without its row ids, the file of their origins, fsync and commit. All write zstd of level \
+3 in row groups of 131,072 rows, with two threads. Each round starts every contestant in a process of its own on a \
+fresh copy; medians of {repeats} rounds. Whole tables were compared afterwards. Growth is resident memory at its peak \
+less that before the step."""
 
 
 @dataclass(slots=True)
@@ -143,7 +143,8 @@ def _give(lakehouse: Lakehouse, directory: Path) -> None:
     [new] = [segment for segment in dataset.segments if not segment.dead]
     for segment, name in ((old, "base"), (new, "new")):
         [key] = segment.object_keys()
-        shutil.copy(bucket.local_root / key, directory / f"{name}.parquet")
+        with bucket.objects.open(key) as file:
+            (directory / f"{name}.parquet").write_bytes(file.read())
     places = lakehouse.tables.dead.of(dataset)[old.id]
     dead = pa.table({ROW_ID: np.asarray(places) + old.row_id_base})
     pq.write_table(dead, directory / "dead.parquet")

@@ -64,3 +64,8 @@ def duck(tables: Mapping[str, pa.Table], database: Path | None = None) -> Any:
         connection.execute(f"CREATE TABLE {name} AS SELECT * FROM given")
         connection.unregister("given")
     return connection
+
+
+def duck_rows(connection: Any, sql: str) -> pa.Table:
+    """What DuckDB answers."""
+    return connection.sql(sql).to_arrow_table()

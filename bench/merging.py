@@ -33,14 +33,14 @@ COUNT = "count(*)"
 COUNTS = """`count(*)` isn't judged: of a dataset without deltas it is answered from the footers of its files, of one \
 with deltas the row ids of the changed segments are read."""
 
-FORMULATIONS = """Ways to leave dead rows out, over the same files and by the same engine, without a server; \
-the new rows are in memory for all. The figure is the time over that of reading the peer's files. The first is in use \
-(`flightserver/query/scan.py`). The joins and NOT IN have the dead ids, or the changed keys, as a table in memory. The \
-function is called for each batch of row ids, which are a run without gaps, so that a slice of a bitmap is its answer \
-(`bench/rowmasks.py`); it holds the interpreter meanwhile, and the engine can't know how many rows pass it."""
+FORMULATIONS = """Ways to leave dead rows out, over the same files and by the same engine, without a server; the new \
+rows are in memory for all. The figure is the time over that of reading the peer's files. The first is in use \
+(`flightserver/query/scan.py`). The joins and NOT IN have the dead ids, or the changed keys, as a table in memory. \
+The function is called for each batch of row ids, which are a run without gaps, so that a slice of a bitmap is its \
+answer (`bench/rowmasks.py`); it holds the interpreter meanwhile, and the engine can't know how many rows pass it."""
 
-STEPS = """`SELECT *` over the files of the old rows, and what a merge adds, part by part: the time, and the CPU time, \
-over those of the first line. Decoding `_rid` is little, since its deltas take some hundred bytes a row group. \
+STEPS = """`SELECT *` over the files of the old rows, and what a merge adds, part by part: the time, and the CPU \
+time, over those of the first line. Decoding `_rid` is little, since its deltas take some hundred bytes a row group. \
 Once anything is dead, every batch's surviving rows are copied, all columns of them, whichever way they were found: \
 that is most of the price of a full scan, and why a filter that copies rows anyway pays less."""
 

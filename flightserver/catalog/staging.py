@@ -3,8 +3,9 @@
 Theory of operation: a `StagedTransaction` starts from one snapshot. What its statements commit is applied to a copy of
 it, so that later statements see it, and collected. In the end all is committed as one transaction of the catalog,
 whose requirements are those of the statements. A requirement that the starting snapshot doesn't satisfy is about
-something that this transaction has changed before; the earlier change had a requirement of its own, which is kept,
-so it is left out. All files are written by then, so that a refusal costs no more than those files.
+something that this transaction has changed before. Those that others must have changed nothing become the same about
+the starting snapshot; for the rest, the earlier change had a requirement of its own, which is kept. All files are
+written by then, so that a refusal costs no more than those files.
 
 Invariants: versions in the copy are that of the starting snapshot plus one, which another commit may have as well;
 nothing may be kept by version alone (`Dataset.state`). A staged transaction belongs to one thread at a time.
@@ -15,7 +16,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from flightserver.catalog.draft import Draft
+from flightserver.catalog.requirements import DatasetAt, NothingAppended, ViewAt
 from flightserver.catalog.snapshot import Snapshot
 from flightserver.errors import CommitConflict
 
@@ -62,10 +66,25 @@ class StagedTransaction:
         outcome = draft.run(operation.id, operation.rows, transaction.updates)
         self._now = Snapshot.of(draft)
         self.updates += transaction.updates
-        self.requirements += [each for each in transaction.requirements if self._holds_before(each)]
+        told = [self._before(each) for each in transaction.requirements]
+        self.requirements += [each for each in told if self._holds_before(each)]
         self.kinds.append(operation.kind)
         self.rows += operation.rows
         return outcome
+
+    def _before(self, requirement: Requirement) -> Requirement:
+        """What a requirement that nothing has changed since means for others: nothing since the beginning."""
+        if isinstance(requirement, ViewAt):
+            view = self.base.views.get(requirement.key)
+            return replace(requirement, version=0 if view is None else view.version)
+        if isinstance(requirement, DatasetAt | NothingAppended):
+            dataset = self.base.datasets.get(requirement.key)
+            if dataset is None:
+                return requirement
+            if isinstance(requirement, DatasetAt):
+                return replace(requirement, version=dataset.version)
+            return replace(requirement, next_row_id=dataset.next_row_id)
+        return requirement
 
     def _holds_before(self, requirement: Requirement) -> bool:
         try:

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from query.asking import count, rows, run
 
+from flightserver.catalog.entities import DatasetKey
+from flightserver.catalog.log import Operation
+from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import CommitConflict, NotFound
 from flightserver.query.transactions import Transactions
+from flightserver.tables.selection import Wanted
 
 if TYPE_CHECKING:
     from flightserver.lakehouse import Lakehouse
@@ -187,3 +191,37 @@ def test_an_idle_transaction_is_rolled_back_and_one_that_only_read_begins_anew(b
         balances(bank, writer)
     assert balances(bank, transactions.get(reader.id)) == [7, 7]
     assert {key for key in objects(bank) - files if "/journal/" in key} == set()
+
+
+def test_a_key_that_another_adds_meanwhile_is_not_added_twice(bank: Lakehouse) -> None:
+    run(bank, "CREATE TABLE people (id BIGINT, name TEXT, PRIMARY KEY (id))")
+    transaction = begun(bank)
+    run(bank, "INSERT INTO people VALUES (1, 'Ada')", transaction=transaction)
+    run(bank, "INSERT INTO people VALUES (2, 'Bob') ON CONFLICT DO NOTHING", transaction=transaction)
+    run(bank, "INSERT INTO people VALUES (2, 'Ben')")
+
+    with pytest.raises(CommitConflict, match="adds rows"):
+        bank.transactions.commit(transaction.id)
+    assert rows(bank, "SELECT * FROM people") == [(2, "Ben")]
+
+
+def test_a_key_is_set_only_if_nobody_adds_rows_meanwhile(bank: Lakehouse) -> None:
+    transaction = begun(bank)
+    run(bank, "INSERT INTO accounts VALUES (3, 0)", transaction=transaction)
+    run(bank, "ALTER TABLE accounts ADD PRIMARY KEY (id)", transaction=transaction)
+    run(bank, "INSERT INTO accounts VALUES (1, 0)")
+
+    with pytest.raises(CommitConflict):
+        bank.transactions.commit(transaction.id)
+
+
+def test_a_transaction_survives_compaction(bank: Lakehouse) -> None:
+    run(bank, "UPDATE accounts SET balance = balance + 1 WHERE id = 1")
+    transaction = begun(bank)
+    transfer(bank, transaction, 10)
+    for _ in bank.compactor.compact(DatasetKey("primary", "accounts"), Operation(new_ulid(), "compact"), Wanted(2**20, 2**20)):
+        pass
+
+    bank.transactions.commit(transaction.id)
+
+    assert balances(bank) == [91, 110]
