@@ -28,7 +28,12 @@ _REQUEST = re.compile(
     r"|Arrow error|Cast error|type_coercion|Optimizer rule|Divide by zero|Invalid function|overflow|out of range"
     r"|Compute error|Parser error|Invalid argument|User-defined|regex|Failed due to a difference in schemas"
 )
-_NOISE = re.compile(r"^(?:DataFusion error: |External error: |Error during planning: |Execution error: )+")
+_NOISE = re.compile(
+    r"^(?:DataFusion error: |External error: |Error during planning: |Execution error: |Schema error: |Arrow error: "
+    r"|Cast error: |Optimizer rule '\w+' failed\s+caused by\s+)+"
+)
+_HIDDEN = re.compile(r", (?:\"?__target\"?|[^\s,]+)\._rid\b")
+"""A column that no client has, in the engine's list of those there are."""
 _MAX_TEXT = 2000
 
 
@@ -52,7 +57,7 @@ def translate(error: Exception) -> Exception:
     if isinstance(error, FlightserverError):
         return error
     text = str(error)
-    short = _NOISE.sub("", text)[:_MAX_TEXT]
+    short = _HIDDEN.sub("", _NOISE.sub("", text))[:_MAX_TEXT]
     if missing_table(error) is not None:
         return NotFound(short)
     if is_memory_exhausted(error):

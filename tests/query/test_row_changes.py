@@ -211,6 +211,15 @@ def test_what_cannot_be_changed_is_refused(people: Lakehouse) -> None:
     assert everybody(people) == PEOPLE
 
 
+def test_messages_say_what_is_wrong_and_name_no_column_that_is_hidden(people: Lakehouse) -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"^No field named idd\. Valid fields are people\.id, people\.name, people\.age\.$"
+    ):
+        run(people, "DELETE FROM people WHERE idd = 3")
+    with pytest.raises(InvalidRequest, match=r"^Cannot cast string 'x' to value of"):
+        run(people, "UPDATE people SET age = 'x'")
+
+
 def test_row_ids_are_hidden(people: Lakehouse) -> None:
     run(people, "DELETE FROM people WHERE id = 1")
 

@@ -219,7 +219,8 @@ def test_a_transaction_survives_compaction(bank: Lakehouse) -> None:
     run(bank, "UPDATE accounts SET balance = balance + 1 WHERE id = 1")
     transaction = begun(bank)
     transfer(bank, transaction, 10)
-    for _ in bank.compactor.compact(DatasetKey("primary", "accounts"), Operation(new_ulid(), "compact"), Wanted(2**20, 2**20)):
+    job = Operation(new_ulid(), "compact")
+    for _ in bank.compactor.compact(DatasetKey("primary", "accounts"), job, Wanted(2**20, 2**20)):
         pass
 
     bank.transactions.commit(transaction.id)

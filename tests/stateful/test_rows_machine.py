@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tables.compacting import KEY, append, by_name_backwards, change, commit, compact, live, rows, staged
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from flightserver.catalog.staging import StagedTransaction
     from flightserver.tables.compaction import CompactResult
 
+THOROUGH = os.environ.get("FLIGHTSERVER_TEST_THOROUGH") == "1"
 names = st.sampled_from(["a", "b", "c"])
 picks = st.sets(st.integers(0, 39), max_size=12)
 WANTED = Wanted(target_bytes=64 * 1024, small_bytes=64 * 1024, workers=2)
@@ -149,3 +152,5 @@ class RowsMachine(RuleBasedStateMachine):
 
 
 TestRows = RowsMachine.TestCase
+# Each step writes files and makes them durable: thousands of them would take longer than a test may.
+TestRows.settings = settings(max_examples=150 if THOROUGH else 30, stateful_step_count=50 if THOROUGH else 30)
