@@ -126,7 +126,7 @@ class DeadRows:
     def _read(self, delta: Delta) -> Places:
         try:
             with self._buckets.get(delta.bucket).objects.open(delta.key) as file:
-                return split_places(pq.read_table(file))
+                return split_places(pq.read_table(file, read_dictionary=["segment"]))
         except (NotFound, pa.ArrowInvalid) as error:
             msg = f"delta {delta.key!r} of bucket {delta.bucket!r} can't be read: restore it from a backup"
             raise BackendUnavailable(msg) from error
