@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flightserver.catalog.entities import Dataset, Segment
+    from flightserver.query.cached_rows import Partitions
     from flightserver.storage.buckets import Buckets
     from flightserver.tables.deltas import DeadRows, Places
 
@@ -106,7 +107,7 @@ class Scans:
         self,
         context: SessionContext,
         buckets: Buckets,
-        in_memory: Callable[[Dataset], list[list[pa.RecordBatch]] | None],
+        in_memory: Callable[[Dataset], Partitions | None],
         dead: DeadRows,
         small: SmallSegments,
         attached: Callable[[Dataset, SessionContext], Table],
@@ -134,7 +135,10 @@ class Scans:
             return self._attached(dataset, self._context)
         cached = None if row_ids else self._in_memory(dataset)
         if cached is not None:
-            return self.memory_table(visible(decode(dataset.schema)), cached)
+            # Making a table of many batches takes longer than looking up a row of it.
+            if cached.table is None:
+                cached.table = self.memory_table(visible(decode(dataset.schema)), cached)
+            return cached.table
         small = {segment.id for segment in small_segments(dataset)}
         for segment in dataset.segments:
             if segment.id not in small:

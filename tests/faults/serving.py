@@ -20,11 +20,13 @@ class ServerProcess:
     """`flightserver serve` over a data directory, on free ports; ready when made.
 
     Attributes:
+        data: What it serves.
         uri: Where it listens.
         pid: Its process.
     """
 
     def __init__(self, data: Path, *options: str) -> None:
+        self.data = data
         command = [sys.executable, "-m", "flightserver.cli.main", "serve", "--data", str(data)]
         self._process = subprocess.Popen(  # our own command
             [*command, "--port", "0", "--http-port", "0", *options],

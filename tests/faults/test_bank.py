@@ -49,7 +49,9 @@ def transfer(session: Session, source: tuple[str, int], target: tuple[str, int],
     transaction = session.begin()
     try:
         for (branch, account), change in ((source, -amount), (target, amount)):
-            changed = session.update(f"UPDATE {branch} SET balance = balance + {change} WHERE id = {account}", transaction)
+            changed = session.update(
+                f"UPDATE {branch} SET balance = balance + {change} WHERE id = {account}", transaction
+            )
             assert changed == 1
         session.update(f"INSERT INTO journal VALUES ('{name}', {amount})", transaction)
     except BaseException:
@@ -117,7 +119,7 @@ def found_bank(uri: str) -> None:
 
 @pytest.mark.timeout(1800)
 def test_money_is_neither_made_nor_lost_by_any_transaction_that_any_server_ever_showed(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     outcomes, done = Outcomes(), threading.Event()
     with ExitStack() as stack:
@@ -149,6 +151,6 @@ def test_money_is_neither_made_nor_lost_by_any_transaction_that_any_server_ever_
         newest = lakehouse.catalog.snapshot().version
         for version in range(len(BRANCHES) + 2, newest + 1):
             assert rows(lakehouse, ALL_MONEY, as_of=version) == [(MONEY, len(BRANCHES) * ACCOUNTS)], version
-    record_property("conflicts", len(outcomes.conflicts))
-    record_property("compactions", len(outcomes.compactions))
-    record_property("versions", newest)
+    record_testsuite_property("conflicts", len(outcomes.conflicts))
+    record_testsuite_property("compactions", len(outcomes.compactions))
+    record_testsuite_property("versions", newest)

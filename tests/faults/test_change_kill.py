@@ -55,7 +55,7 @@ def load_until_killed(server: ServerProcess, workers: list[Worker], seconds: flo
 
 @pytest.mark.timeout(3600)
 def test_no_acknowledged_change_is_lost_and_none_is_torn_however_often_the_server_is_killed(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     seed = random.randrange(2**32)  # noqa: S311  # moments, not secrets
     moments = random.Random(seed)  # noqa: S311  # as above
@@ -87,7 +87,7 @@ def test_no_acknowledged_change_is_lost_and_none_is_torn_however_often_the_serve
     assert Rows() not in [worker.rows for worker in workers]
     if THOROUGH:
         assert max(restarts) < RESTART_SECONDS
-    record_property("acknowledged", acknowledged)
-    record_property("interrupted", interrupted)
-    record_property("compactions", len(compactions))
-    record_property("longest restart in seconds", round(max(restarts), 2))
+    record_testsuite_property("acknowledged", acknowledged)
+    record_testsuite_property("interrupted", interrupted)
+    record_testsuite_property("compactions", len(compactions))
+    record_testsuite_property("longest restart in seconds", round(max(restarts), 2))

@@ -90,7 +90,10 @@ LARGE = {
 def crowded(tmp_path: Path) -> Iterator[tuple[Lakehouse, Path]]:
     """A lakehouse with a table of 40,000 rows that don't compress, on a disk of 16 MiB."""
     with small_disk(tmp_path / "disk", 16 * MIB) as disk, opened(disk, query={"memory_bytes": 64 * MIB}) as lakehouse:
-        run(lakehouse, "CREATE TABLE words AS SELECT value AS id, md5(value::TEXT) AS word FROM generate_series(1, 40000)")
+        run(
+            lakehouse,
+            "CREATE TABLE words AS SELECT value AS id, md5(value::TEXT) AS word FROM generate_series(1, 40000)",
+        )
         run(lakehouse, "DELETE FROM words WHERE id % 10 = 0")
         yield lakehouse, disk
 

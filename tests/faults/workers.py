@@ -11,22 +11,19 @@ from __future__ import annotations
 import random
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import adbc_driver_flightsql.dbapi as flightsql
 import flightclient
 import pyarrow as pa
-from flightclient.errors import FlightclientError
+from faults.session import Session
+from flightclient.errors import CommitConflict, FlightclientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from faults.session import Session
-
 IDS = 32
 """Rows of a worker, at most."""
 
-CONFLICT = "FS-3001"
 SCHEMA = pa.schema([pa.field("id", pa.int64(), nullable=False), ("n", pa.int64()), ("note", pa.string())])
 
 
@@ -77,14 +74,9 @@ class Worker:
     def work(self, uri: str, killed: threading.Event) -> None:
         """Change rows until the server is gone."""
         try:
-            with (
-                flightclient.connect(uri) as client,
-                flightsql.connect(uri, autocommit=True) as connection,
-                flightsql.connect(uri) as transactional,
-            ):
-                self._work(client, connection, transactional)
-        except (FlightclientError, flightsql.Error, OSError, pa.ArrowException) as error:
-            # What closing the connections says of a server that is gone is of no interest either.
+            with flightclient.connect(uri) as client, Session(uri) as session:
+                self._work(client, session)
+        except FlightclientError as error:
             if not killed.is_set():
                 self.failure = error
         except BaseException as error:  # noqa: BLE001  # the test's own thread looks at it
@@ -96,13 +88,13 @@ class Worker:
         assert found in allowed, f"worker {self.number}"
         self.rows, self.asked = found, None
 
-    def _work(self, client: flightclient.Client, connection: Any, transactional: Any) -> None:
+    def _work(self, client: flightclient.Client, session: Session) -> None:
         changes: dict[str, Callable[[], tuple[Rows, Callable[[], object]]]] = {
-            "UPDATE": lambda: self._update(connection),
-            "DELETE": lambda: self._delete(connection),
-            "ON CONFLICT": lambda: self._on_conflict(connection),
+            "UPDATE": lambda: self._update(session),
+            "DELETE": lambda: self._delete(session),
+            "ON CONFLICT": lambda: self._on_conflict(session),
             "upsert": lambda: self._upsert(client),
-            "transaction": lambda: self._transact(transactional),
+            "transaction": lambda: self._transact(session),
         }
         while True:
             kind = self._choose.choice(list(changes))
@@ -110,9 +102,7 @@ class Worker:
             self.asked = after
             try:
                 ask()
-            except (FlightclientError, flightsql.Error) as error:
-                if CONFLICT not in f"{error} {getattr(error, 'code', '')}":
-                    raise
+            except CommitConflict:
                 self.asked = None
                 continue
             self.rows, self.asked = after, None
@@ -125,24 +115,24 @@ class Worker:
     def _added(self, ids: list[int], amount: int) -> dict[int, tuple[int, str]]:
         return {one: (n + amount if one in ids else n, note) for one, (n, note) in self.rows.items.items()}
 
-    def _update(self, connection: Any) -> tuple[Rows, Callable[[], object]]:
+    def _update(self, session: Session) -> tuple[Rows, Callable[[], object]]:
         ids, amount = self._some(), self._choose.randrange(100)
         sql = f"UPDATE items SET n = n + {amount} WHERE id IN ({_list(ids)})"
-        return replace(self.rows, items=self._added(ids, amount)), lambda: _run(connection, sql)
+        return replace(self.rows, items=self._added(ids, amount)), lambda: session.update(sql)
 
-    def _delete(self, connection: Any) -> tuple[Rows, Callable[[], object]]:
+    def _delete(self, session: Session) -> tuple[Rows, Callable[[], object]]:
         ids = self._some()[:4]
         left = {one: row for one, row in self.rows.items.items() if one not in ids}
         sql = f"DELETE FROM items WHERE id IN ({_list(ids)})"
-        return replace(self.rows, items=left), lambda: _run(connection, sql)
+        return replace(self.rows, items=left), lambda: session.update(sql)
 
-    def _on_conflict(self, connection: Any) -> tuple[Rows, Callable[[], object]]:
+    def _on_conflict(self, session: Session) -> tuple[Rows, Callable[[], object]]:
         ids, amount = self._some(), self._choose.randrange(100)
         new = {one: (amount, "new") for one in ids}
         kept = {one: (n, "met" if one in ids else note) for one, (n, note) in self.rows.items.items()}
         values = ", ".join(f"({one}, {amount}, 'new')" for one in ids)
         sql = f"INSERT INTO items VALUES {values} ON CONFLICT (id) DO UPDATE SET note = 'met'"
-        return replace(self.rows, items=new | kept), lambda: _run(connection, sql)
+        return replace(self.rows, items=new | kept), lambda: session.update(sql)
 
     def _upsert(self, client: flightclient.Client) -> tuple[Rows, Callable[[], object]]:
         ids, amount = self._some(), self._choose.randrange(100)
@@ -151,7 +141,7 @@ class Worker:
         items = self.rows.items | {one: (amount, "upsert") for one in ids}
         return replace(self.rows, items=items), lambda: client.ingest(table, "items", mode="upsert")
 
-    def _transact(self, connection: Any) -> tuple[Rows, Callable[[], object]]:
+    def _transact(self, session: Session) -> tuple[Rows, Callable[[], object]]:
         ids, amount = self._some(), self._choose.randrange(100)
         self._count += 1
         number = self._count
@@ -159,22 +149,19 @@ class Worker:
         journal = {one: sum_ for one, sum_ in self.rows.journal.items() if one not in oldest} | {number: amount}
 
         def ask() -> None:
+            transaction = session.begin()
             try:
-                _run(connection, f"UPDATE items SET n = n + {amount} WHERE id IN ({_list(ids)})")
-                _run(connection, f"INSERT INTO journal VALUES ({self.number}, {number}, {amount})")
+                session.update(f"UPDATE items SET n = n + {amount} WHERE id IN ({_list(ids)})", transaction)
+                session.update(f"INSERT INTO journal VALUES ({self.number}, {number}, {amount})", transaction)
                 for one in oldest:
-                    _run(connection, f"DELETE FROM journal WHERE worker = {self.number} AND number = {one}")
-            except flightsql.Error:
-                connection.rollback()
+                    gone = f"DELETE FROM journal WHERE worker = {self.number} AND number = {one}"
+                    session.update(gone, transaction)
+            except FlightclientError:
+                session.roll_back(transaction)
                 raise
-            connection.commit()
+            session.commit(transaction)
 
         return Rows(self._added(ids, amount), journal), ask
-
-
-def _run(connection: Any, sql: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql)
 
 
 def _list(ids: list[int]) -> str:

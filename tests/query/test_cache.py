@@ -19,7 +19,7 @@ from flightserver.catalog.log import Operation
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.ulid import new_ulid
 from flightserver.catalog.updates import RenameDataset
-from flightserver.errors import BackendUnavailable, InvalidRequest, LimitExceeded, NotFound
+from flightserver.errors import BackendUnavailable, Cancelled, InvalidRequest, LimitExceeded, NotFound
 from flightserver.query.recent_uses import RecentUses
 
 if TYPE_CHECKING:
@@ -184,7 +184,8 @@ def test_a_pinned_dataset_that_outgrows_the_cache_is_let_go() -> None:
 
 
 def test_evicting_all_forgets_how_often_they_were_used() -> None:
-    with filled("a", "b", room_for=10, admit_uses=2) as cached:
+    """The background thread loads in the order in which it was asked to, so that `c` comes last."""
+    with filled("a", "b", "c", room_for=10, admit_uses=2) as cached:
         cached.cache.pin(cached.dataset("a"))
         cached.use("b", times=2)
         cached.until_held("a", "b")
@@ -194,7 +195,24 @@ def test_evicting_all_forgets_how_often_they_were_used() -> None:
         assert cached.held() == []
         assert cached.use("a") is None
         assert cached.use("b") is None
+        cached.use("c", times=2)
+        cached.until_event("dataset held in memory", "c")
+        assert cached.held() == ["c"]
+
+
+def test_a_dataset_that_is_evicted_while_it_is_loaded_is_not_held() -> None:
+    def evicting() -> int:
+        cached.cache.evict_all()
+        return 2**60
+
+    with Cached.open(available=evicting, admit_uses=0) as cached:
+        cached.write(numbered(0, ROWS))
+
+        with pytest.raises(Cancelled, match="t was evicted while it was loaded"):
+            cached.cache.pin(cached.dataset())
+
         assert cached.held() == []
+        assert cached.use() is None
 
 
 def test_nothing_is_loaded_when_the_machine_is_short_of_memory() -> None:

@@ -257,17 +257,31 @@ def test_an_added_column_is_null_and_a_dropped_one_of_its_name_does_not_come_bac
     assert_served_as_in_files(cached)
 
 
-def test_what_cannot_be_told_in_memory_is_loaded_anew(cached: Cached) -> None:
-    """A restored version has the rows that a delta had removed, and a column that was dropped since."""
+def restore(cached: Cached, version: int) -> None:
+    Versions(cached.lake.catalog, cached.lake.buckets).restore(KEY, version, Operation(new_ulid(), "restore"))
+
+
+def test_rows_that_a_restored_version_has_again_are_loaded(cached: Cached) -> None:
+    cached.write(numbered(0, 300))
+    version = cached.dataset().version
+    remove(cached.lake, 2, 250)
+    cached.cache.pin(cached.dataset())
+
+    restore(cached, version)
+
+    assert_served_as_in_files(cached)
+    assert cached.dataset().rows == 300
+
+
+def test_a_column_that_a_restored_version_has_again_is_loaded(cached: Cached) -> None:
     cached.write(pa.table({"id": [1, 2, 3], "a": ["x", "y", "z"]}))
     version = cached.dataset().version
     alter(cached, lambda now: now.drop_column("a"))
-    remove(cached.lake, 2)
     cached.cache.pin(cached.dataset())
 
-    Versions(cached.lake.catalog, cached.lake.buckets).restore(KEY, version, Operation(new_ulid(), "restore"))
+    restore(cached, version)
 
-    cached.use()
+    assert cached.use() is None
     cached.cache.pin(cached.dataset())
     assert_served_as_in_files(cached)
     assert cached.dataset().rows == 3
