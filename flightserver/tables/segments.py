@@ -354,7 +354,7 @@ class _Part:
 
 def _repeats(column: pa.ChunkedArray) -> bool:
     """Whether a dictionary of a column's values is much shorter than the column; nested ones always get one."""
-    return pa.types.is_nested(column.type) or _REPEATED * pc.count_distinct(column).as_py() <= len(column)
+    return pa.types.is_nested(column.type) or bool(_REPEATED * pc.count_distinct(column).as_py() <= len(column))
 
 
 def _file_schema(schema: pa.Schema) -> pa.Schema:

@@ -1,7 +1,6 @@
-"""Flight SQL by hand: statements and transactions with two round trips each, so that load is the server's and not the driver's.
+"""Flight SQL by hand: statements with as few round trips as there can be, so that the load is the server's.
 
-Errors are those of `flightclient.errors`; a server that was killed is `flightclient.errors.ConnectionFailed` or, while a
-stream is open, another of them.
+Errors are those of `flightclient.errors`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A disk that is full from some step on, and a small disk of the kernel's own.
 
-Theory of operation: `Space` replaces the steps of `flightserver.storage.posix` that need room, and the writing of bytes,
-by ones that count and from step `full` on fail with ENOSPC, as a disk does that stays full until somebody makes room:
-deleting works. Making a directory durable needs no room and never fails here.
+Theory of operation: `Space` replaces the steps of `flightserver.storage.posix` that need room, and the writing of
+bytes, by ones that count and from step `full` on fail with ENOSPC, as a disk does that stays full until somebody makes
+room: deleting works. Making a directory durable needs no room and never fails here.
 """
 
 from __future__ import annotations

@@ -44,20 +44,18 @@ class Outcomes:
     failures: list[BaseException] = field(default_factory=list)
 
 
-def transfer(session: Session, source: tuple[str, int], target: tuple[str, int], amount: int, name: str) -> None:
-    """Move money in one transaction, which notes its name in the journal."""
+def moved(session: Session, source: tuple[str, int], target: tuple[str, int], amount: int, name: str) -> bool:
+    """Move money in one transaction, which notes its name in the journal; False when others were faster."""
     transaction = session.begin()
+    for (branch, account), change in ((source, -amount), (target, amount)):
+        sql = f"UPDATE {branch} SET balance = balance + {change} WHERE id = {account}"
+        assert session.update(sql, transaction) == 1
+    session.update(f"INSERT INTO journal VALUES ('{name}', {amount})", transaction)
     try:
-        for (branch, account), change in ((source, -amount), (target, amount)):
-            changed = session.update(
-                f"UPDATE {branch} SET balance = balance + {change} WHERE id = {account}", transaction
-            )
-            assert changed == 1
-        session.update(f"INSERT INTO journal VALUES ('{name}', {amount})", transaction)
-    except BaseException:
-        session.roll_back(transaction)
-        raise
-    session.commit(transaction)
+        session.commit(transaction)
+    except CommitConflict:
+        return False
+    return True
 
 
 def write(uri: str, writer: int, outcomes: Outcomes) -> None:
@@ -68,14 +66,9 @@ def write(uri: str, writer: int, outcomes: Outcomes) -> None:
             here, there = choose.sample(BRANCHES, 2)
             source, target = (here, choose.randrange(ACCOUNTS)), (there, choose.randrange(ACCOUNTS))
             amount, name = choose.randrange(1, 50), f"{writer}-{number}"
-            while name not in outcomes.acknowledged[-1:]:
-                try:
-                    transfer(session, source, target, amount, name)
-                except CommitConflict:
-                    outcomes.conflicts.append(name)
-                    continue
-                outcomes.acknowledged.append(name)
-                break
+            while not moved(session, source, target, amount, name):
+                outcomes.conflicts.append(name)
+            outcomes.acknowledged.append(name)
 
 
 def read(uri: str, done: threading.Event, outcomes: Outcomes) -> None:
@@ -96,16 +89,16 @@ def maintain(uri: str, done: threading.Event, outcomes: Outcomes) -> None:
             number += 1
 
 
-def kept(outcomes: Outcomes, work: Callable[[], None]) -> Callable[[], None]:
-    """The same, with what it raises kept for the test's own thread."""
+def keeping(outcomes: Outcomes, work: Callable[..., None], *arguments: object) -> threading.Thread:
+    """A thread that works, and keeps what that raises for the test's own thread."""
 
     def run() -> None:
         try:
-            work()
+            work(*arguments, outcomes)
         except BaseException as error:  # noqa: BLE001  # the test raises it
             outcomes.failures.append(error)
 
-    return run
+    return threading.Thread(target=run)
 
 
 def found_bank(uri: str) -> None:
@@ -125,12 +118,8 @@ def test_money_is_neither_made_nor_lost_by_any_transaction_that_any_server_ever_
     with ExitStack() as stack:
         uris = [stack.enter_context(ServerProcess(tmp_path)).uri for _ in range(SERVERS)]
         found_bank(uris[0])
-        works = [(write, uris[writer % SERVERS], writer, outcomes) for writer in range(SERVERS * WRITERS)]
-        writers = [threading.Thread(target=kept(outcomes, lambda work=work: work[0](*work[1:]))) for work in works]
-        others = [
-            *(threading.Thread(target=kept(outcomes, lambda uri=uri: read(uri, done, outcomes))) for uri in uris),
-            threading.Thread(target=kept(outcomes, lambda: maintain(uris[1], done, outcomes))),
-        ]
+        writers = [keeping(outcomes, write, uris[number % SERVERS], number) for number in range(SERVERS * WRITERS)]
+        others = [*(keeping(outcomes, read, uri, done) for uri in uris), keeping(outcomes, maintain, uris[1], done)]
         for thread in [*writers, *others]:
             thread.start()
         for thread in writers:

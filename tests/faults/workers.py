@@ -1,15 +1,14 @@
 """Clients that change rows of their own at random and know exactly what must be there, whatever happens to the server.
 
-Theory of operation: each worker owns a range of ids in `items`, and its rows of `journal`. Before it asks for a change it
-computes what its rows are then. So at any moment there are at most two states that its rows may be in: what was
-acknowledged, and what it is asking for. Workers never touch each other's rows, so their changes and compactions meet
-in the same datasets, and none may be refused for good.
+Theory of operation: each worker owns a range of ids in `items`, and its rows of `journal`. Before it asks for a change
+it computes what its rows are then. So at any moment there are at most two states that its rows may be in: what was
+acknowledged, and what it is asking for. Workers never touch each other's rows, but their changes and compactions meet
+in the same datasets.
 """
 
 from __future__ import annotations
 
 import random
-import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from faults.session import Session
 from flightclient.errors import CommitConflict, FlightclientError
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
 IDS = 32
@@ -128,7 +128,7 @@ class Worker:
 
     def _on_conflict(self, session: Session) -> tuple[Rows, Callable[[], object]]:
         ids, amount = self._some(), self._choose.randrange(100)
-        new = {one: (amount, "new") for one in ids}
+        new = dict.fromkeys(ids, (amount, "new"))
         kept = {one: (n, "met" if one in ids else note) for one, (n, note) in self.rows.items.items()}
         values = ", ".join(f"({one}, {amount}, 'new')" for one in ids)
         sql = f"INSERT INTO items VALUES {values} ON CONFLICT (id) DO UPDATE SET note = 'met'"
@@ -138,7 +138,7 @@ class Worker:
         ids, amount = self._some(), self._choose.randrange(100)
         columns = {"id": ids, "n": [amount] * len(ids), "note": ["upsert"] * len(ids)}
         table = pa.table(columns, schema=SCHEMA)
-        items = self.rows.items | {one: (amount, "upsert") for one in ids}
+        items = self.rows.items | dict.fromkeys(ids, (amount, "upsert"))
         return replace(self.rows, items=items), lambda: client.ingest(table, "items", mode="upsert")
 
     def _transact(self, session: Session) -> tuple[Rows, Callable[[], object]]:
