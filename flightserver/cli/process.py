@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, Self
@@ -145,7 +146,8 @@ class StopSignals:
     """
 
     def __init__(self, signals: Iterable[signal.Signals] = (signal.SIGINT, signal.SIGTERM)) -> None:
-        self._asked = threading.Event()
+        # No event: a handler that runs while the main thread holds the event's lock would wait for itself.
+        self._asked = False
         for number in signals:
             signal.signal(number, self._receive)
 
@@ -155,13 +157,13 @@ class StopSignals:
         Python runs handlers on the main thread between two instructions, but the kernel may deliver a signal to any
         thread, and then nothing wakes this one: so it wakes by itself.
         """
-        while not self._asked.wait(_WAKE_SECONDS):
-            pass
+        while not self._asked:
+            time.sleep(_WAKE_SECONDS)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self._asked.is_set():
+        if self._asked:
             os._exit(128 + number)
-        self._asked.set()
+        self._asked = True
 
 
 def end_process(status: int) -> NoReturn:
