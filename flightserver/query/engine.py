@@ -6,8 +6,8 @@ footers. What a statement may touch is decided by three guards, each enough alon
 must then be exactly an INSERT; and names resolve only through our own catalog (`namespace.py`), which knows no files.
 
 A statement that fails before its first row, by exhausting memory or by a defect of the engine's estimates, is planned
-once more in a second, careful context, which shares the pool: without hash joins, which can't spill, and without
-statistics.
+once more in a second, careful context, which shares the pool: without hash joins, which can't spill, without
+statistics, from files and in small batches.
 That is slower, but a join finishes in about half the memory; and datafusion 54 can't filter a column that spans the
 whole range of its type while it has statistics of it (apache/datafusion#23352, mended in 55).
 """
@@ -51,6 +51,13 @@ URL_HOST = "data"
 """Host part of `lakehouse-<bucket>://data/<key>`."""
 
 _INSERT_PLAN = re.compile(r"^Dml: op=\[Insert Into\] table=\[")
+
+_SORT_RESERVE = 10 * 2**20
+"""What each sort keeps for merging, the engine's default; less where there is little memory for all of them."""
+
+_SMALL_ROWS = 8192
+_LITTLE_MEMORY = 512 * 2**20
+"""Below it, and in a careful plan, batches have so many rows: pieces that were spilled are merged by batches of each."""
 
 _INLINED = "TableScan: ?table?"
 """How a plan shows a table that was made from a plan."""
@@ -117,7 +124,9 @@ class Engine:
         self._namespaces = {}
         small = SmallSegments(buckets)
         for careful, context in ((False, self._usual), (True, self._careful)):
-            scans = Scans(context, buckets, sources.in_memory, sources.dead, small, sources.attached)
+            # Rows in memory are scanned by all cores at once, each of which needs memory of its own to sort or join.
+            in_memory = _nothing_in_memory if careful else sources.in_memory
+            scans = Scans(context, buckets, in_memory, sources.dead, small, sources.attached)
             namespace = Namespace(scans, fixed, partial(self._view, careful=careful))
             self._namespaces[context] = namespace
             context.register_catalog_provider(CATALOG, namespace)
@@ -243,14 +252,22 @@ class Engine:
             LimitExceeded: It needs more memory than it may use, even when planned carefully.
         """
         batches = _batches(plan(False))  # noqa: FBT003  # the argument says careful
+        failed = False
         try:
             first = next(batches, None)
         except (LimitExceeded, PlanDefect):
+            failed = True
+        # Not while the error is handled: it holds what failed, and that its memory.
+        if failed:
             batches = _batches(plan(True))  # noqa: FBT003  # the argument says careful
             first = next(batches, None)
         if first is not None:
             yield first
             yield from batches
+
+
+def _nothing_in_memory(_dataset: Dataset) -> Partitions | None:
+    return None
 
 
 def _batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
@@ -279,11 +296,18 @@ def _reads_in_order(frame: DataFrame) -> bool:
 
 
 def _context(settings: QuerySettings, runtime: RuntimeEnvBuilder, *, careful: bool) -> SessionContext:
+    small = careful or settings.memory_bytes < _LITTLE_MEMORY
     config = SessionConfig(
         {
             **_OPTIONS,
-            "datafusion.execution.batch_size": str(settings.batch_rows),
-            "datafusion.execution.target_partitions": str(settings.partitions),
+            "datafusion.execution.batch_size": str(
+                min(settings.batch_rows, _SMALL_ROWS) if small else settings.batch_rows
+            ),
+            # With one partition the engine hashes joins whatever it is told.
+            "datafusion.execution.target_partitions": str(
+                max(2, settings.partitions) if careful else settings.partitions
+            ),
+            "datafusion.execution.sort_spill_reservation_bytes": str(min(_SORT_RESERVE, settings.memory_bytes // 64)),
             "datafusion.optimizer.prefer_hash_join": str(not careful).lower(),
             "datafusion.execution.collect_statistics": str(not careful).lower(),
         }

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from flightserver.catalog.requirements import DatasetUnchangedSchema
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import AppendSegments, RemoveRows, RewriteSegments, TagVersion
-from flightserver.errors import CommitConflict, FlightserverError, RequestError
+from flightserver.errors import CommitConflict, FlightserverError, LimitExceeded, RequestError
 from flightserver.tables.deltas import write_delta
 from flightserver.tables.origins import places_now
 from flightserver.tables.rebase import unchanged
@@ -107,7 +107,7 @@ class Substitution:
                 outcome = self._catalog.commit(transaction)
             except CommitConflict:
                 found = self._catalog.snapshot().datasets.get(now.key)
-            except RequestError:
+            except (LimitExceeded, RequestError):  # what refuses a commit that has changed nothing
                 raise
             except BaseException:
                 self._settled = True  # nobody knows whether it is committed: the files stay
