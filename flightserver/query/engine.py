@@ -57,7 +57,7 @@ _SORT_RESERVE = 10 * 2**20
 
 _SMALL_ROWS = 8192
 _LITTLE_MEMORY = 512 * 2**20
-"""Below it, and in a careful plan, batches have so many rows: pieces that were spilled are merged by batches of each."""
+"""Below it, and in a careful plan, batches have so many rows: what was spilled is merged by a batch of each piece."""
 
 _INLINED = "TableScan: ?table?"
 """How a plan shows a table that was made from a plan."""
