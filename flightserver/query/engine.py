@@ -52,9 +52,6 @@ URL_HOST = "data"
 
 _INSERT_PLAN = re.compile(r"^Dml: op=\[Insert Into\] table=\[")
 
-_SORT_RESERVE = 10 * 2**20
-"""What each sort keeps for merging, the engine's default; less where there is little memory for all of them."""
-
 _SMALL_ROWS = 8192
 _LITTLE_MEMORY = 512 * 2**20
 """Below it, and in a careful plan, batches have so many rows: what was spilled is merged by a batch of each piece."""
@@ -307,7 +304,7 @@ def _context(settings: QuerySettings, runtime: RuntimeEnvBuilder, *, careful: bo
             "datafusion.execution.target_partitions": str(
                 max(2, settings.partitions) if careful else settings.partitions
             ),
-            "datafusion.execution.sort_spill_reservation_bytes": str(min(_SORT_RESERVE, settings.memory_bytes // 64)),
+            **({"datafusion.execution.sort_spill_reservation_bytes": str(2 * 2**20)} if careful else {}),
             "datafusion.optimizer.prefer_hash_join": str(not careful).lower(),
             "datafusion.execution.collect_statistics": str(not careful).lower(),
         }
