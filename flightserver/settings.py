@@ -87,7 +87,6 @@ class QuerySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wait_seconds: float = 30.0
     timeout_seconds: float = 600.0
     memory_bytes: int = msgspec.field(default_factory=_half_of_memory)
-    spill_bytes: int = 100 * GIB
     partitions: int = msgspec.field(default_factory=lambda: os.cpu_count() or 1)
     batch_rows: int = 32_768
     """Measured: batches of 32 Ki rows stream faster than the default of 8 Ki of the engine."""

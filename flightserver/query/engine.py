@@ -5,16 +5,21 @@ footers. What a statement may touch is decided by three guards, each enough alon
 (`statements.py`); it is planned with DDL, DML and settings switched off unless it is an INSERT, whose plan
 must then be exactly an INSERT; and names resolve only through our own catalog (`namespace.py`), which knows no files.
 
-A statement that fails before its first row, by exhausting memory or by a defect of the engine's estimates, is planned
-once more in a second, careful context, which shares the pool: without hash joins, which can't spill, without
-statistics, from files and in small batches.
-That is slower, but a join finishes in about half the memory; and datafusion 54 can't filter a column that spans the
-whole range of its type while it has statistics of it (apache/datafusion#23352, mended in 55).
+A statement that fails before its first row, by exhausting memory or by a defect of the engine's estimates, is tried
+again in the next of three contexts, which share the pool:
+
+- the usual one shuffles rows between cores and has no disk to spill to, because a shuffle that spills can wait for
+  itself for ever (apache/datafusion#24883, not mended in 54);
+- the spilling one has the disk, and shuffles nothing. A plan that shuffles nothing anyway begins here;
+- the careful one plans without hash joins, which can't spill, without statistics, from files and in small batches.
+  That is slower, but a join finishes in about half the memory; and datafusion 54 can't filter a column that spans the
+  whole range of its type while it has statistics of it (apache/datafusion#23352, mended in 55).
 """
 
 from __future__ import annotations
 
 import re
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -54,7 +59,12 @@ _INSERT_PLAN = re.compile(r"^Dml: op=\[Insert Into\] table=\[")
 
 _SMALL_ROWS = 8192
 _LITTLE_MEMORY = 512 * 2**20
-"""Below it, and in a careful plan, batches have so many rows: what was spilled is merged by a batch of each piece."""
+"""Below it batches have so many rows: what was spilled is merged by a batch of each piece."""
+_FEW_ROWS = 1024
+"""In a careful plan. A join of three tables, each of 2.3 times the memory, finishes; by 2,048 rows it doesn't."""
+
+_SHUFFLES = re.compile(r"Join|Subquery:|^ *(Aggregate|Distinct|WindowAggr|RecursiveQuery)", re.MULTILINE)
+"""Nodes of a logical plan for which the engine brings rows of one partition into another."""
 
 _INLINED = "TableScan: ?table?"
 """How a plan shows a table that was made from a plan."""
@@ -74,6 +84,23 @@ _OPTIONS = {
     "datafusion.optimizer.hash_join_single_partition_threshold_rows": "1000000",
     # TIMESTAMP WITH TIME ZONE is UTC rather than naive.
     "datafusion.execution.time_zone": "+00:00",
+}
+
+
+_USUAL: dict[str, str] = {}
+_NO_SHUFFLE = {
+    "datafusion.optimizer.enable_round_robin_repartition": "false",
+    "datafusion.optimizer.repartition_aggregations": "false",
+    "datafusion.optimizer.repartition_windows": "false",
+}
+_SPILLING = {**_NO_SHUFFLE, "datafusion.optimizer.repartition_joins": "false"}
+_CAREFUL = {
+    **_NO_SHUFFLE,
+    # One task shuffles the rows of one table, then: it takes two to wait for each other.
+    "datafusion.optimizer.repartition_file_scans": "false",
+    "datafusion.optimizer.prefer_hash_join": "false",
+    "datafusion.execution.collect_statistics": "false",
+    "datafusion.execution.sort_spill_reservation_bytes": str(2 * 2**20),
 }
 
 
@@ -115,9 +142,11 @@ class Engine:
     ) -> None:
         spill.mkdir(parents=True, exist_ok=True)
         self._past = sources.past
-        runtime = RuntimeEnvBuilder().with_fair_spill_pool(settings.memory_bytes).with_disk_manager_specified(spill)
-        self._usual = _context(settings, runtime, careful=False)
-        self._careful = _context(settings, runtime, careful=True)
+        pool = RuntimeEnvBuilder().with_fair_spill_pool(settings.memory_bytes)
+        disk = copy(pool).with_disk_manager_specified(spill)  # the builder changes itself
+        self._usual = _context(settings, copy(pool).with_disk_manager_disabled(), _USUAL)
+        self._spilling = _context(settings, disk, _SPILLING)
+        self._careful = _context(settings, disk, _CAREFUL)
         self._namespaces = {}
         small = SmallSegments(buckets)
         for careful, context in ((False, self._usual), (True, self._careful)):
@@ -238,29 +267,39 @@ class Engine:
             raise translate(error) from error
         return scratch.table("columns").schema()
 
-    @classmethod
-    def rows(cls, plan: Callable[[bool], DataFrame]) -> Iterator[pa.RecordBatch]:
+    def rows(self, plan: Callable[[bool], DataFrame]) -> Iterator[pa.RecordBatch]:
         """Run a plan; batches come as they are made, with bounded memory.
 
         Args:
-            plan: Plans the statement; called with True to plan it carefully, if the usual plan fails before a row.
+            plan: Plans the statement; called with True to plan it carefully, if all else fails before a row.
 
         Raises:
-            LimitExceeded: It needs more memory than it may use, even when planned carefully.
+            LimitExceeded: It needs more memory than it may use, even when planned carefully, or more disk.
         """
-        batches = _batches(plan(False))  # noqa: FBT003  # the argument says careful
-        failed = False
-        try:
-            first = next(batches, None)
-        except (LimitExceeded, PlanDefect):
-            failed = True
-        # Not while the error is handled: it holds what failed, and that its memory.
-        if failed:
-            batches = _batches(plan(True))  # noqa: FBT003  # the argument says careful
-            first = next(batches, None)
-        if first is not None:
-            yield first
-            yield from batches
+        *attempts, careful = self._attempts(plan)
+        for attempt in attempts:
+            batches = _batches(attempt())
+            try:
+                first = next(batches, None)
+            except LimitExceeded:
+                continue  # after the error is handled: it holds what failed, and that its memory
+            except PlanDefect:
+                break
+            yield from _begun(first, batches)
+            return
+        yield from _batches(careful())
+
+    def _attempts(self, plan: Callable[[bool], DataFrame]) -> list[Callable[[], DataFrame]]:
+        usual = plan(False)  # noqa: FBT003  # the argument says careful
+        spilling = partial(self._spilling.create_dataframe_from_logical_plan, usual.logical_plan())
+        careful = partial(plan, True)  # noqa: FBT003  # as above
+        return [lambda: usual, spilling, careful] if _shuffles(usual) else [spilling, careful]
+
+
+def _begun(first: pa.RecordBatch | None, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    if first is not None:
+        yield first
+        yield from batches
 
 
 def _nothing_in_memory(_dataset: Dataset) -> Partitions | None:
@@ -269,46 +308,48 @@ def _nothing_in_memory(_dataset: Dataset) -> Partitions | None:
 
 def _batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
     try:
-        if _reads_in_order(frame):
-            yield from pa.RecordBatchReader.from_stream(frame)
-        else:
+        if _shuffles(frame):
             for batch in frame.execute_stream():
                 yield batch.to_pyarrow()
+        else:
+            yield from pa.RecordBatchReader.from_stream(frame)
     except Exception as error:  # the binding raises bare Exception; `translate` sorts
         raise translate(error) from error
 
 
-def _reads_in_order(frame: DataFrame) -> bool:
-    """Whether a plan is to be read one partition after the other, as its Arrow C stream does.
+def _shuffles(frame: DataFrame) -> bool:
+    """Whether a plan brings rows of one partition into another: all its partitions have to be read at once.
 
-    That gives rows in the order of the files, as people expect them who ask for none. But a hash join tells its probe
-    side about its build side only when all its partitions have begun (datafusion 54), so that a plan with a
-    join would wait for ever: such a plan is read by all partitions at once, in any order. Tables that are plans
-    themselves, such as views, are seen in the optimized plan only.
+    Others are read one partition after the other, as the Arrow C stream of a plan does. That gives rows in the order
+    of the files, as people expect them who ask for none. But a shuffle would pile up all rows for the partitions whose
+    turn has not come, and a hash join tells its probe side about its build side only when all its partitions have
+    begun (datafusion 54), so that it would wait for ever.
     """
     plan = frame.logical_plan().display_indent()
-    if "Join" not in plan and _INLINED in plan:
-        plan = frame.optimized_logical_plan().display_indent()
-    return "Join" not in plan and "Subquery:" not in plan
+    if _INLINED in plan and not _SHUFFLES.search(plan):
+        # Tables that are plans themselves, such as views, are seen in the optimized plan only.
+        try:
+            plan = frame.optimized_logical_plan().display_indent()
+        except Exception as error:  # the binding raises bare Exception; `translate` sorts
+            raise translate(error) from error
+    return _SHUFFLES.search(plan) is not None
 
 
-def _context(settings: QuerySettings, runtime: RuntimeEnvBuilder, *, careful: bool) -> SessionContext:
-    small = careful or settings.memory_bytes < _LITTLE_MEMORY
+def _context(settings: QuerySettings, runtime: RuntimeEnvBuilder, options: Mapping[str, str]) -> SessionContext:
+    rows = settings.batch_rows
+    if options is _CAREFUL:
+        rows = min(rows, _FEW_ROWS)
+    elif settings.memory_bytes < _LITTLE_MEMORY:
+        rows = min(rows, _SMALL_ROWS)
+    partitions = str(settings.partitions)
+    if options is _CAREFUL and settings.partitions == 1:
+        partitions = "2"  # with one the engine hashes joins whatever it is told
     config = SessionConfig(
         {
+            "datafusion.execution.batch_size": str(rows),
+            "datafusion.execution.target_partitions": partitions,
             **_OPTIONS,
-            "datafusion.execution.batch_size": str(
-                min(settings.batch_rows, _SMALL_ROWS) if small else settings.batch_rows
-            ),
-            # With one partition the engine hashes joins whatever it is told.
-            "datafusion.execution.target_partitions": str(
-                max(2, settings.partitions) if careful else settings.partitions
-            ),
-            **({"datafusion.execution.sort_spill_reservation_bytes": str(2 * 2**20)} if careful else {}),
-            "datafusion.optimizer.prefer_hash_join": str(not careful).lower(),
-            "datafusion.execution.collect_statistics": str(not careful).lower(),
+            **options,
         }
     ).with_default_catalog_and_schema(CATALOG, BARE)
-    context = SessionContext(config, runtime)
-    context.sql(f"SET datafusion.runtime.max_temp_directory_size = '{settings.spill_bytes // 2**20}M'")
-    return context
+    return SessionContext(config, runtime)

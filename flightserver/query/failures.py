@@ -21,6 +21,7 @@ from flightserver.errors import (
 
 _MISSING_TABLE = re.compile(r"table '([^.']*)\.([^.']*)\.([^']*)' not found")
 _MEMORY = re.compile(r"Resources exhausted|Memory Exhausted|memory limit", re.IGNORECASE)
+_NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|used disk space during the spilling")
 _ESTIMATE = re.compile(r"Selectivity is out of limit")
 _STORE = re.compile(r"Object Store error|ObjectStore\(|No such file|Parquet error")
 _REQUEST = re.compile(
@@ -60,8 +61,10 @@ def translate(error: Exception) -> Exception:
     short = _HIDDEN.sub("", _NOISE.sub("", text))[:_MAX_TEXT]
     if missing_table(error) is not None:
         return NotFound(short)
-    if is_memory_exhausted(error):
-        return LimitExceeded(f"the statement needs more memory than it may use: {short}")
+    full = _NO_ROOM.search(text)
+    if full or is_memory_exhausted(error):
+        disk = ", and there is no room on the disk to spill to" if full else ""
+        return LimitExceeded(f"the statement needs more memory than it may use{disk}: {short}")
     if _ESTIMATE.search(text):
         return PlanDefect(short)
     if _STORE.search(text):

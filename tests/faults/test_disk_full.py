@@ -130,6 +130,17 @@ def test_a_compaction_on_a_full_disk_is_refused_whole_and_works_when_there_is_ro
     assert rows(lakehouse, "SELECT rows, deltas FROM system.datasets WHERE name = 'words'") == [(36_000, 0)]
 
 
+def test_a_query_that_finds_no_room_to_spill_says_so_and_others_go_on(crowded: tuple[Lakehouse, Path]) -> None:
+    lakehouse, disk = crowded
+    large = "SELECT md5(value::TEXT) AS word, count(*) FROM generate_series(1, 2000000) GROUP BY word"
+
+    with filled(disk, MIB):
+        with pytest.raises(LimitExceeded, match="no room on the disk to spill to"):
+            run(lakehouse, large)
+        assert rows(lakehouse, "SELECT count(*) FROM words") == [(36_000,)]
+    assert [path for path in (disk / "server" / "spill").rglob("*") if path.is_file()] == []
+
+
 def test_a_result_by_pages_that_finds_no_room_is_refused_and_works_when_there_is_room(
     crowded: tuple[Lakehouse, Path],
 ) -> None:

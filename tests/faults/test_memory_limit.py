@@ -37,15 +37,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that may use 64 MiB for statements, with a table that takes more than 256 MiB."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("FLIGHTSERVER_QUERY_MEMORY_BYTES", str(LIMIT))
-        with ServerProcess(tmp_path_factory.mktemp("data")) as started, flightclient.connect(started.uri) as client:
-            key = f"value * 7919 % {PRIME}"
-            client.query(
-                f"CREATE TABLE numbers AS SELECT value AS id, {key} AS k, lpad((({key}) / 2)::TEXT, 32, 'x') AS name "
-                f"FROM generate_series(0, {ROWS - 1})"
-            )
-            [setting] = client.query("SELECT value FROM system.settings WHERE name = 'query.memory_bytes'").to_pylist()
-            assert setting == {"value": str(LIMIT)}
-            yield started
+        started = ServerProcess(tmp_path_factory.mktemp("data"))
+    with started, flightclient.connect(started.uri) as client:
+        key = f"value * 7919 % {PRIME}"
+        client.query(
+            f"CREATE TABLE numbers AS SELECT value AS id, {key} AS k, lpad((({key}) / 2)::TEXT, 32, 'x') AS name "
+            f"FROM generate_series(0, {ROWS - 1})"
+        )
+        [setting] = client.query("SELECT value FROM system.settings WHERE name = 'query.memory_bytes'").to_pylist()
+        assert setting == {"value": str(LIMIT)}
+        yield started
 
 
 @pytest.fixture
@@ -81,6 +82,14 @@ def test_an_aggregate_of_millions_of_groups_spills_and_is_right(client: flightcl
     assert np.array_equal(found["ids"].to_numpy(), np.bincount(HALVES, IDS).astype(np.int64)[halves])
 
 
+def test_what_spills_is_not_shuffled(client: flightclient.Client) -> None:
+    """A shuffle of datafusion 54 that spills can wait for itself for ever (apache/datafusion#24883)."""
+    plan = client.query("EXPLAIN ANALYZE SELECT name, count(*) AS n FROM numbers GROUP BY name")["plan"].to_pylist()[0]
+
+    assert "RepartitionExec" not in plan
+    assert int(re.findall(r"mode=Final.*spill_count=(\d+)", plan)[0]) > 0
+
+
 def test_a_join_of_the_table_with_itself_spills_and_is_right(client: flightclient.Client) -> None:
     found = client.query("SELECT a.id, b.id AS other, b.name FROM numbers AS a JOIN numbers AS b ON a.k = b.id")
 
@@ -90,6 +99,24 @@ def test_a_join_of_the_table_with_itself_spills_and_is_right(client: flightclien
     others = found["other"].to_numpy()
     assert np.array_equal(others[order], KEYS[matched])
     assert pc.all(pc.equal(found["name"], names(HALVES[others]))).as_py()
+
+
+def test_joins_one_after_the_other_spill_and_are_right(client: flightclient.Client) -> None:
+    found = client.query(
+        "SELECT a.id, c.id AS third, a.name AS one, c.name AS three "
+        "FROM numbers AS a JOIN numbers AS b ON a.k = b.id JOIN numbers AS c ON b.k = c.id"
+    )
+
+    once = KEYS < ROWS
+    twice = np.zeros(ROWS, dtype=bool)
+    twice[once] = KEYS[KEYS[once]] < ROWS
+    matched = IDS[twice]
+    order = np.argsort(found["id"].to_numpy())
+    assert np.array_equal(found["id"].to_numpy()[order], matched)
+    third = found["third"].to_numpy()
+    assert np.array_equal(third[order], KEYS[KEYS[matched]])
+    assert pc.all(pc.equal(found["one"], names(HALVES[found["id"].to_numpy()]))).as_py()
+    assert pc.all(pc.equal(found["three"], names(HALVES[third]))).as_py()
 
 
 def test_nothing_stays_of_what_was_spilled(
