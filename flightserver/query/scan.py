@@ -5,8 +5,8 @@ The engine reads exactly the files that the catalog names, in one scan however m
 
 Merging: segments without dead rows are a scan and nothing else. Those with dead rows are one more scan, from which an
 anti-join with the dead ids, which are in memory, takes the dead; segments whose ids meet are joined apart. A function
-over row ids instead of the join is as fast on an idle machine, but needs the interpreter for every batch, and hides
-from the engine how many rows there are, so that joins over it are planned worse.
+over row ids instead of the join is faster for some statements (`bench/results/merging.md`), but needs the interpreter
+for every batch, and hides from the engine how many rows there are, so that joins over it are planned worse.
 Small segments, which is what updates write, are held in memory as rows, because a file costs more than they do. A union
 puts all together. Projections and filters reach the files through it. `bench/merging.py` compares formulations.
 """
