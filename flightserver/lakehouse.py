@@ -140,7 +140,7 @@ class Lakehouse:
         past = PastTables(catalog)
         external = ExternalTables(Locations((data / "inbox", *settings.ingest.roots)))
         sources = Sources(cache.partitions, tables.dead, AttachedTables(external).table, past.scope)
-        engine = Engine(query, own / "spill", buckets, sources, fixed)
+        engine = Engine(query, own / "spill", buckets, sources, fixed, watchdog)
         streams = RowStreams(engine, tables, catalog)
         ingest = Ingest(streams, catalog, uploads, roots, limits)
         idle = settings.server.session_idle_seconds

@@ -108,6 +108,12 @@ def table_path(path: Sequence[bytes]) -> TablePath:
             raise InvalidRequest(f"path {shown!r} can't name a table: expected [table] or [bucket, table]")
 
 
+# Made while modules are imported, by one thread: two that are the first to need a type at once crash msgspec 0.22.
+_decoders: dict[type[PlainCommand], msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (PlainQuery, PlainUpload, PlainIngest, PlainDelete, PlainDiff)
+}
+
+
 def plain_command(command: bytes) -> PlainCommand:
     """What a command that is no Flight SQL message asks.
 
@@ -132,6 +138,6 @@ def plain_command(command: bytes) -> PlainCommand:
             kind = PlainDelete
         elif "diff" in fields:
             kind = PlainDiff
-        return msgspec.json.decode(command, type=kind)
+        return _decoders[kind].decode(command)
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"the JSON command is not valid: {error}") from None

@@ -79,6 +79,9 @@ class NoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Parquet and Arrow describe themselves."""
 
 
+# What msgspec knows of a type it finds out at the first use, and two threads that are first at once crash it (0.22).
+_prepared = [msgspec.json.Decoder(kind) for kind in (CsvOptions, JsonOptions, NoOptions)]
+
 _Options = TypeVar("_Options", CsvOptions, JsonOptions, NoOptions)
 
 

@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
 from datafusion.object_store import LocalFileSystem
 
 from flightserver.errors import InvalidRequest, LimitExceeded, NotFound
 from flightserver.query.failures import PlanDefect, missing_table, translate
+from flightserver.query.inorder import in_order
 from flightserver.query.language.statements import parse
 from flightserver.query.namespace import BARE, CATALOG, Namespace, Scope
 from flightserver.query.parameters import with_types
@@ -40,11 +40,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    import pyarrow as pa
     from datafusion.catalog import Table
 
     from flightserver.catalog.entities import Dataset, View
     from flightserver.query.cached_rows import Partitions
     from flightserver.query.language.statements import Statement
+    from flightserver.query.watchdog import Watchdog
     from flightserver.settings import QuerySettings
     from flightserver.storage.buckets import Buckets
     from flightserver.tables.deltas import DeadRows
@@ -130,6 +132,7 @@ class Engine:
         buckets: Every bucket is registered under its own URL scheme.
         sources: Where rows of datasets are found.
         fixed: Tables of `system` and `information_schema`, see `Namespace`.
+        watchdog: Stops threads of statements that nobody reads any more.
     """
 
     def __init__(
@@ -139,8 +142,11 @@ class Engine:
         buckets: Buckets,
         sources: Sources,
         fixed: Mapping[str, Mapping[str, Callable[[Scope], pa.Table]]],
+        watchdog: Watchdog,
     ) -> None:
         spill.mkdir(parents=True, exist_ok=True)
+        self._watchdog = watchdog
+        self._threads = settings.partitions
         self._past = sources.past
         pool = RuntimeEnvBuilder().with_fair_spill_pool(settings.memory_bytes)
         disk = copy(pool).with_disk_manager_specified(spill)  # the builder changes itself
@@ -278,7 +284,7 @@ class Engine:
         """
         *attempts, careful = self._attempts(plan)
         for attempt in attempts:
-            batches = _batches(attempt())
+            batches = self._batches(attempt())
             try:
                 first = next(batches, None)
             except LimitExceeded:
@@ -287,13 +293,23 @@ class Engine:
                 break
             yield from _begun(first, batches)
             return
-        yield from _batches(careful())
+        yield from self._batches(careful())
 
     def _attempts(self, plan: Callable[[bool], DataFrame]) -> list[Callable[[], DataFrame]]:
         usual = plan(False)  # noqa: FBT003  # the argument says careful
         spilling = partial(self._spilling.create_dataframe_from_logical_plan, usual.logical_plan())
         careful = partial(plan, True)  # noqa: FBT003  # as above
         return [lambda: usual, spilling, careful] if _shuffles(usual) else [spilling, careful]
+
+    def _batches(self, frame: DataFrame) -> Iterator[pa.RecordBatch]:
+        try:
+            if _shuffles(frame):
+                for batch in frame.execute_stream():
+                    yield batch.to_pyarrow()
+            else:
+                yield from in_order(frame.execute_stream_partitioned(), self._watchdog, self._threads)
+        except Exception as error:  # the binding raises bare Exception; `translate` sorts
+            raise translate(error) from error
 
 
 def _begun(first: pa.RecordBatch | None, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -306,22 +322,11 @@ def _nothing_in_memory(_dataset: Dataset) -> Partitions | None:
     return None
 
 
-def _batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
-    try:
-        if _shuffles(frame):
-            for batch in frame.execute_stream():
-                yield batch.to_pyarrow()
-        else:
-            yield from pa.RecordBatchReader.from_stream(frame)
-    except Exception as error:  # the binding raises bare Exception; `translate` sorts
-        raise translate(error) from error
-
-
 def _shuffles(frame: DataFrame) -> bool:
     """Whether a plan brings rows of one partition into another: all its partitions have to be read at once.
 
-    Others are read one partition after the other, as the Arrow C stream of a plan does. That gives rows in the order
-    of the files, as people expect them who ask for none. But a shuffle would pile up all rows for the partitions whose
+    Others are read one partition after the other (`flightserver.query.inorder`). That gives rows in the order of the
+    files, as people expect them who ask for none. But a shuffle would pile up all rows for the partitions whose
     turn has not come, and a hash join tells its probe side about its build side only when all its partitions have
     begun (datafusion 54), so that it would wait for ever.
     """

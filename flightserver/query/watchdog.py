@@ -32,14 +32,12 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from flightserver.errors import Cancelled, InterruptedStatement, QueryTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-    from flightserver.query.running import QueryHandle
 
 T = TypeVar("T")
 
@@ -57,6 +55,18 @@ class StatementInterrupted(BaseException):
 
     Like KeyboardInterrupt it is no `Exception`, so that code which handles errors does not stop it.
     """
+
+
+class Stoppable(Protocol):
+    """What somebody may ask to stop: `flightserver.query.running.QueryHandle`, or a part of a statement."""
+
+    @property
+    def id(self) -> str:
+        """Its name, for the message."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was asked to stop."""
 
 
 class _Call:
@@ -88,7 +98,7 @@ class Guard:
     def __init__(
         self,
         watchdog: Watchdog,
-        handle: QueryHandle,
+        handle: Stoppable,
         timeout_seconds: float | None,
         is_cancelled: Callable[[], bool] | None,
         *,
@@ -184,7 +194,7 @@ class Watchdog:
 
     def guard(
         self,
-        handle: QueryHandle,
+        handle: Stoppable,
         timeout_seconds: float | None = None,
         is_cancelled: Callable[[], bool] | None = None,
         *,
@@ -193,7 +203,7 @@ class Watchdog:
         """Bound a statement.
 
         Args:
-            handle: `handle.cancel()` stops it.
+            handle: When it is cancelled, the statement stops.
             timeout_seconds: How long its guarded calls may take together, or None for no limit. The time that a
                 client takes between them, to read what it got, does not count.
             pauses_count: Whether the time between the calls counts after all: for a statement that writes what it

@@ -115,6 +115,9 @@ class SegmentManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     origins: tuple[Origin, ...] = ()
 
 
+_manifest_decoder = msgspec.json.Decoder(SegmentManifest)
+
+
 def read_manifest(bucket: OpenBucket, segment: Segment) -> SegmentManifest:
     """What is known of each file of a segment.
 
@@ -129,7 +132,7 @@ def manifest_in(bucket: OpenBucket, directory: str) -> SegmentManifest:
     """As `read_manifest`, for a segment of which only the directory is known."""
     key = f"{directory}/{MANIFEST}"
     try:
-        return msgspec.json.decode(bucket.objects.get(key), type=SegmentManifest)
+        return _manifest_decoder.decode(bucket.objects.get(key))
     except msgspec.DecodeError as error:
         msg = f"object {key} of bucket {bucket.name!r} is no segment manifest: {error}"
         raise InternalError(msg) from None
