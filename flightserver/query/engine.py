@@ -94,6 +94,8 @@ _NO_SHUFFLE = {
     "datafusion.optimizer.enable_round_robin_repartition": "false",
     "datafusion.optimizer.repartition_aggregations": "false",
     "datafusion.optimizer.repartition_windows": "false",
+    # Else a partition that is idle takes files of others, and rows come in another order.
+    "datafusion.execution.enable_file_stream_work_stealing": "false",
 }
 _SPILLING = {**_NO_SHUFFLE, "datafusion.optimizer.repartition_joins": "false"}
 _CAREFUL = {
