@@ -20,8 +20,11 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from flightserver.catalog.catalog import Catalog
-from flightserver.catalog.entities import PRIMARY
+from flightserver.catalog.entities import LOCAL, PRIMARY, Bucket, S3Place
 from flightserver.errors import BackendUnavailable, InvalidRequest
+from flightserver.federation.keeping import Keeper
+from flightserver.federation.opening import Opener
+from flightserver.federation.probing import check_primary
 from flightserver.ingest.roots import Roots
 from flightserver.ingest.service import Ingest
 from flightserver.ingest.source import Limits
@@ -46,8 +49,9 @@ from flightserver.query.system import SYSTEM_SCHEMAS, system_tables
 from flightserver.query.transactions import Transactions
 from flightserver.query.upserts import RowStreams
 from flightserver.query.watchdog import Watchdog
-from flightserver.storage.buckets import Buckets, OpenBucket, url_scheme
+from flightserver.storage.buckets import Buckets
 from flightserver.storage.local import LocalObjects
+from flightserver.storage.s3 import S3Timeouts
 from flightserver.tables.collecting import Collector
 from flightserver.tables.compaction import Compactor
 from flightserver.tables.exporting import ExportRoot, Exports
@@ -62,7 +66,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from flightserver.settings import CatalogSettings, ResultSettings, Settings
+    from flightserver.settings import BucketSettings, CatalogSettings, PrimarySettings, ResultSettings, Settings
     from flightserver.tables.deltas import DeadRows
 
 _UPLOAD_LIFE = timedelta(days=1)
@@ -79,6 +83,8 @@ class Lakehouse:
     settings: Settings
     server_name: str
     buckets: Buckets
+    keeper: Keeper
+    opener: Opener
     catalog: Catalog
     tables: Tables
     ingest: Ingest
@@ -114,13 +120,18 @@ class Lakehouse:
         root, own = data / PRIMARY, data / "server"
         _make_directories(root, own / "spill", data / "inbox")
         server_name = f"{socket.gethostname()}:{os.getpid()}"
-        buckets = Buckets()
-        buckets.add(OpenBucket(PRIMARY, LocalObjects(root), url_scheme(PRIMARY), root))
+        buckets, opener, events = Buckets(), _opener(data, settings.buckets), Events()
+        primary = _primary(settings.primary)
+        buckets.add(opener.create(primary))
+        check_primary(buckets.get(PRIMARY))
         every = settings.catalog.checkpoint_every
-        catalog = Catalog.open(buckets.get(PRIMARY).objects, checkpoint_every=every, server=server_name)
+        catalog = Catalog.open(
+            buckets.get(PRIMARY).objects, checkpoint_every=every, server=server_name, primary=primary
+        )
+        keeper = Keeper(buckets, catalog, opener, events, settings.buckets.check_seconds)
         layout = Layout(**msgspec.structs.asdict(settings.layout))
         tables = Tables(catalog, buckets, layout)
-        uploads = Uploads(root / "_staging", settings.ingest.upload_bytes)
+        uploads = Uploads((own if primary.s3 else root) / "_staging", settings.ingest.upload_bytes)
         uploads.collect(_UPLOAD_LIFE)
         roots = Roots((data / "inbox", *settings.ingest.roots))
         limits = Limits(decompressed_bytes=settings.ingest.decompressed_bytes)
@@ -128,7 +139,7 @@ class Lakehouse:
         results = _result_store(own, settings.results)
         running, watchdog = RunningQueries(), Watchdog()
         admission = Admission(query.max_running, query.max_waiting, query.wait_seconds)
-        metrics, events = Metrics(), Events()
+        metrics = Metrics()
         memory = RowsInMemory(buckets, tables.dead, query.partitions)
         cache = Cache(memory, catalog.snapshot, settings.cache, events)
         gate = Gate(admission, running, watchdog, metrics, query.timeout_seconds)
@@ -157,10 +168,13 @@ class Lakehouse:
         compactor = _compactor(catalog, buckets, layout, tables.dead, settings)
         auto_compaction = AutoCompaction(compactor, catalog, settings.compaction, events)
         auto_compaction.start()
+        keeper.start()
         return cls(
             settings=settings,
             server_name=server_name,
             buckets=buckets,
+            keeper=keeper,
+            opener=opener,
             catalog=catalog,
             tables=tables,
             ingest=ingest,
@@ -188,6 +202,7 @@ class Lakehouse:
 
     def close(self) -> None:
         """Stop the threads and release the directories; what was acknowledged is on disk already."""
+        self.keeper.stop()
         self.auto_compaction.stop()
         self.transactions.close()
         self.engine.close()
@@ -203,6 +218,21 @@ class Lakehouse:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _opener(data: Path, settings: BucketSettings) -> Opener:
+    timeouts = S3Timeouts(settings.connect_seconds, settings.request_seconds, settings.retry_seconds, settings.retries)
+    return Opener(data, data / settings.credentials, timeouts)
+
+
+def _primary(settings: PrimarySettings) -> Bucket:
+    if settings.backend == LOCAL:
+        return Bucket(PRIMARY, LOCAL)
+    if not settings.bucket:
+        raise InvalidRequest("primary.backend is 's3' and primary.bucket is empty: name the S3 bucket")
+    fields = msgspec.structs.asdict(settings)
+    del fields["backend"]
+    return Bucket(PRIMARY, settings.backend, s3=S3Place(**fields))
 
 
 def _export_roots(data: Path, settings: Settings) -> tuple[ExportRoot, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import psutil
@@ -53,6 +53,39 @@ class CatalogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a version can be read after another has taken its place; `bucket.collect` deletes what is older."""
     collect_grace_hours: float = 24.0
     """Files younger than this are never collected: a write or a transaction may be about to commit them."""
+
+
+class PrimarySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the bucket `primary` is, which holds the catalog: a directory, or an S3 bucket."""
+
+    backend: Literal["local", "s3"] = "local"
+    bucket: str = ""
+    """The S3 bucket."""
+    endpoint: str = ""
+    region: str = "us-east-1"
+    prefix: str = ""
+    path_style: bool = True
+    credentials: str = "environment"
+    """Where credentials are found: `environment`, `environment:NAME`, `profile:NAME`, `file:NAME`, `anonymous`."""
+    encryption: str = ""
+    kms_key: str = ""
+
+
+class BucketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How buckets are reached."""
+
+    roots: tuple[Path, ...] = ()
+    """Directories in which local buckets may be made; `<data>/buckets` is always one."""
+    credentials: Path = Path("credentials")
+    """Directory of files of credentials, relative to the data directory."""
+    check_seconds: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    """Between two looks at each bucket."""
+    connect_seconds: Annotated[float, msgspec.Meta(gt=0)] = 5.0
+    request_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    """For one request, its body included."""
+    retry_seconds: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    """After which a request that failed isn't tried again."""
+    retries: Annotated[int, msgspec.Meta(ge=0)] = 10
 
 
 class LayoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,6 +174,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     server: ServerSettings = msgspec.field(default_factory=ServerSettings)
     catalog: CatalogSettings = msgspec.field(default_factory=CatalogSettings)
+    primary: PrimarySettings = msgspec.field(default_factory=PrimarySettings)
+    buckets: BucketSettings = msgspec.field(default_factory=BucketSettings)
     layout: LayoutSettings = msgspec.field(default_factory=LayoutSettings)
     ingest: IngestSettings = msgspec.field(default_factory=IngestSettings)
     export: ExportSettings = msgspec.field(default_factory=ExportSettings)

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 from flightserver.catalog.checkpoints import Checkpoints
-from flightserver.catalog.entities import PRIMARY, Bucket
+from flightserver.catalog.entities import LOCAL, PRIMARY, Bucket
 from flightserver.catalog.group import Entry, GroupCommit
 from flightserver.catalog.log import Commit, CommitLog, Operation, Recorded, new_commit_id, readable
 from flightserver.catalog.proposal import propose
@@ -42,6 +42,8 @@ __all__ = ["Catalog", "DatasetVersion"]
 
 _log = logging.getLogger(__name__)
 
+_LOCAL_PRIMARY = Bucket(PRIMARY, LOCAL)
+
 _ATTEMPTS = 1_000
 """Races for a number lost in a row before giving up. Each is another's commit, so that this takes minutes."""
 
@@ -59,15 +61,23 @@ class Catalog:
         checkpoint_every: Commits between two checkpoints.
         server: Which server this is, for the log.
         clock: Tells the time, UTC.
+        primary: What a new catalog says of the primary bucket.
     """
 
     def __init__(
-        self, objects: Objects, *, checkpoint_every: int, server: str, clock: Callable[[], datetime] = utc_now
+        self,
+        objects: Objects,
+        *,
+        checkpoint_every: int,
+        server: str,
+        clock: Callable[[], datetime] = utc_now,
+        primary: Bucket = _LOCAL_PRIMARY,
     ) -> None:
         if checkpoint_every < 1:
             msg = f"checkpoint_every is {checkpoint_every}, but must be at least 1"
             raise InvalidRequest(msg)
         self._server = server
+        self._primary = primary
         self._clock = clock
         self._log = CommitLog(objects)
         self._checkpoints = Checkpoints(objects, checkpoint_every)
@@ -84,6 +94,7 @@ class Catalog:
         checkpoint_every: int = 64,
         server: str = "",
         clock: Callable[[], datetime] = utc_now,
+        primary: Bucket = _LOCAL_PRIMARY,
     ) -> Self:
         """Open the catalog in a bucket, and create it if there is none.
 
@@ -92,12 +103,13 @@ class Catalog:
             checkpoint_every: Commits between two checkpoints.
             server: Which server this is, for the log.
             clock: Tells the time, UTC.
+            primary: What a new catalog says of the primary bucket.
 
         Raises:
             InternalError: The log has a hole or a commit that can't be read, or a newer release wrote it.
             BackendUnavailable: The bucket doesn't answer.
         """
-        catalog = cls(objects, checkpoint_every=checkpoint_every, server=server, clock=clock)
+        catalog = cls(objects, checkpoint_every=checkpoint_every, server=server, clock=clock, primary=primary)
         catalog._load()
         return catalog
 
@@ -172,7 +184,7 @@ class Catalog:
     def _create(self) -> None:
         """Write commit 1; another process may do so at the same time, and either is right."""
         operation = Operation(id=f"create-{new_commit_id()}", kind="create catalog")
-        updates = (PutBucket(Bucket(PRIMARY, backend="local")),)
+        updates = (PutBucket(self._primary),)
         commit = Commit(1, self._clock(), self._server, (Recorded(operation, updates),), new_commit_id())
         try:
             self._log.append(commit)

@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from flightserver.errors import InvalidRequest
+from flightserver.storage.limits import DEFAULT_PUT_BYTES, VECTOR_PUT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 PRIMARY = "primary"
+RESCUE = "rescue"
+"""What another bucket can't serve is read from here, when there is such a bucket."""
+OLD_PRIMARY = frozenset({"", "data", "local"})
+"""What references to `primary` were written as once; `catalog.migrate_buckets` mends them."""
+LOCAL = "local"
+S3 = "s3"
 """The bucket that always exists and holds the catalog."""
 
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9:_-]{0,62}")
@@ -210,13 +217,80 @@ class View(msgspec.Struct, frozen=True, omit_defaults=True):
         return DatasetKey(self.bucket, self.name)
 
 
+class S3Place(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the objects of an S3 bucket are.
+
+    Attributes:
+        bucket: The S3 bucket.
+        endpoint: URL of the server; empty for AWS.
+        region: Its region.
+        prefix: What all keys begin with there, without a slash at its ends.
+        path_style: Whether the S3 bucket's name stands in the path of URLs rather than in their host.
+        credentials: Names where they are found (`flightserver.storage.credentials`); never what they are.
+        encryption: `AES256`, `aws:kms`, `aws:kms:dsse`, or empty for the S3 bucket's default.
+        kms_key: Id of the key for `aws:kms`; empty for the default one.
+    """
+
+    bucket: str
+    endpoint: str = ""
+    region: str = "us-east-1"
+    prefix: str = ""
+    path_style: bool = True
+    credentials: str = "environment"
+    encryption: str = ""
+    kms_key: str = ""
+
+
+class PutLimits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How large a put may be, in bytes: below `_vectors/`, and elsewhere."""
+
+    put_bytes: int = DEFAULT_PUT_BYTES
+    vector_put_bytes: int = VECTOR_PUT_BYTES
+
+
+class LifecycleRule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What becomes of objects by their age in days; a period that is None isn't applied.
+
+    Attributes:
+        prefix: Of their keys.
+        expire_days: They are deleted.
+        abort_upload_days: Uploads in parts that were never finished are given up.
+        transition_days: They change to `storage_class`; only S3 has such.
+        storage_class: As S3 names it.
+    """
+
+    prefix: str
+    expire_days: int | None = None
+    abort_upload_days: int | None = None
+    transition_days: int | None = None
+    storage_class: str = ""
+
+
 class Bucket(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A named place for objects. `root` is the directory of a local bucket, as configured."""
+    """A named place for objects.
+
+    Attributes:
+        name: Its name.
+        backend: `local` or `s3`.
+        root: The directory of a local bucket, relative to the data directory unless it is absolute; empty for the
+            directory of the bucket's name there.
+        created: When.
+        s3: Where an S3 bucket is.
+        limits: Of its puts; None for the usual ones.
+        lifecycle: Rules that objects of it follow.
+        former: Names that it had before, under which versions before its renaming know it.
+        mirrored: Whether `rescue` keeps a copy of it.
+    """
 
     name: str
     backend: str
     root: str = ""
     created: datetime | None = None
+    s3: S3Place | None = None
+    limits: PutLimits | None = None
+    lifecycle: tuple[LifecycleRule, ...] = ()
+    former: tuple[str, ...] = ()
+    mirrored: bool = False
 
 
 def check_bucket_name(name: str) -> str:

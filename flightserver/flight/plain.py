@@ -138,6 +138,7 @@ def plain_command(command: bytes) -> PlainCommand:
             kind = PlainDelete
         elif "diff" in fields:
             kind = PlainDiff
-        return _decoders[kind].decode(command)
+        decoded: PlainCommand = _decoders[kind].decode(command)
     except msgspec.DecodeError as error:
         raise InvalidRequest(f"the JSON command is not valid: {error}") from None
+    return decoded

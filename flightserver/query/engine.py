@@ -25,7 +25,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
-from datafusion.object_store import LocalFileSystem
 
 from flightserver.errors import InvalidRequest, LimitExceeded, NotFound
 from flightserver.query.failures import PlanDefect, missing_table, translate
@@ -35,6 +34,7 @@ from flightserver.query.namespace import BARE, CATALOG, Namespace, Scope
 from flightserver.query.parameters import with_types
 from flightserver.query.quoting import quoted
 from flightserver.query.scan import Scans, SmallSegments
+from flightserver.query.stores import register_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -48,14 +48,11 @@ if TYPE_CHECKING:
     from flightserver.query.language.statements import Statement
     from flightserver.query.watchdog import Watchdog
     from flightserver.settings import QuerySettings
-    from flightserver.storage.buckets import Buckets
+    from flightserver.storage.buckets import Buckets, OpenBucket
     from flightserver.tables.deltas import DeadRows
 
 Parameters = dict[str, Any]
 """Placeholder name without `$` -> pyarrow scalar."""
-
-URL_HOST = "data"
-"""Host part of `lakehouse-<bucket>://data/<key>`."""
 
 _INSERT_PLAN = re.compile(r"^Dml: op=\[Insert Into\] table=\[")
 
@@ -164,9 +161,11 @@ class Engine:
             namespace = Namespace(scans, fixed, partial(self._view, careful=careful))
             self._namespaces[context] = namespace
             context.register_catalog_provider(CATALOG, namespace)
-            for bucket in buckets:
-                store = LocalFileSystem(str(bucket.local_root))
-                context.register_object_store(f"{bucket.url_scheme}://", store, URL_HOST)
+        buckets.tell(self._register)
+
+    def _register(self, bucket: OpenBucket) -> None:
+        for context in (self._usual, self._spilling, self._careful):
+            register_store(context, bucket)
 
     def close(self) -> None:
         """Stop the threads that make tables."""

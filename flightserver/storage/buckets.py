@@ -1,7 +1,10 @@
 """The buckets that are open in this process, by name.
 
-Invariant: `_lock` guards `_open`, which is replaced and never changed, so that reading needs no lock. URL
-schemes are unique: the engine finds an object store by scheme and host alone.
+Theory of operation: a bucket that nobody has opened yet is opened when it is asked for, by the loader, which knows the
+catalog. Whoever needs to know of each bucket, as the engine does, is told of it once, before anybody else gets it.
+
+Invariant: `_lock` guards `_open` and `_listeners`; both are replaced and never changed, so that reading needs no lock.
+URL schemes are unique: the engine finds an object store by scheme and host alone.
 """
 
 from __future__ import annotations
@@ -15,10 +18,11 @@ from urllib.parse import quote
 from flightserver.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from flightserver.storage.objects import Objects
+    from flightserver.storage.s3 import S3Access
 
 _HOST_CHARACTERS = str.maketrans(":_", "--")
 
@@ -36,25 +40,41 @@ class OpenBucket:
         name: The bucket's name.
         objects: Its objects.
         url_scheme: The scheme under which the engine knows it.
-        local_root: The directory of a local bucket, else None.
+        local_root: The directory of a local bucket that can be read, else None.
+        s3: How the engine reaches an S3 bucket, else None.
     """
 
     name: str
     objects: Objects
     url_scheme: str
     local_root: Path | None = None
+    s3: S3Access | None = None
 
     def url(self, key: str) -> str:
         """The URL by which the engine reads an object, or those under a prefix."""
-        return f"{self.url_scheme}://data/{quote(key)}"
+        full = key if self.s3 is None else self.s3.location.full_key(key)
+        return f"{self.url_scheme}://data/{quote(full)}"
 
 
 class Buckets:
     """Open buckets by name; all methods may be called from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._open: Mapping[str, OpenBucket] = MappingProxyType({})
+        self._listeners: tuple[Callable[[OpenBucket], None], ...] = ()
+        self._load: Callable[[str], OpenBucket | None] = _nothing
+
+    def load_by(self, load: Callable[[str], OpenBucket | None]) -> None:
+        """Open buckets that aren't open yet by a function of their name, which returns None when there is none."""
+        self._load = load
+
+    def tell(self, listener: Callable[[OpenBucket], None]) -> None:
+        """Call a function with each bucket that is open, and each that will be, before others can get it."""
+        with self._lock:
+            for bucket in self._open.values():
+                listener(bucket)
+            self._listeners = (*self._listeners, listener)
 
     def get(self, name: str) -> OpenBucket:
         """Return the bucket.
@@ -62,11 +82,20 @@ class Buckets:
         Raises:
             NotFound: No open bucket has the name; the message lists those that are.
         """
-        found = self._open.get(name)
+        found = self._open.get(name) or self._loaded(name)
         if found is None:
             msg = f"there is no bucket {name!r}; there are: {', '.join(sorted(self._open)) or 'none'}"
             raise NotFound(msg)
         return found
+
+    def _loaded(self, name: str) -> OpenBucket | None:
+        with self._lock:
+            if name in self._open:
+                return self._open[name]
+            bucket = self._load(name)
+            if bucket is not None and bucket.name not in self._open:
+                self.add(bucket)
+            return bucket
 
     def add(self, bucket: OpenBucket) -> None:
         """Make a bucket known.
@@ -85,13 +114,29 @@ class Buckets:
                         f"{other.name!r}: ':' and '_' are the same as '-' there"
                     )
                     raise AlreadyExists(msg)
+            for listener in self._listeners:
+                listener(bucket)
             self._open = MappingProxyType({**self._open, bucket.name: bucket})
+
+    def replace(self, bucket: OpenBucket) -> None:
+        """Put a bucket in the place of the one of its name, which was opened otherwise. Readers of that may go on."""
+        with self._lock:
+            self.remove(bucket.name)
+            self.add(bucket)
 
     def remove(self, name: str) -> None:
         """Forget a bucket; one that isn't open is fine. Readers that hold it may go on."""
         with self._lock:
             self._open = MappingProxyType({key: value for key, value in self._open.items() if key != name})
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a bucket is open."""
+        return name in self._open
+
     def __iter__(self) -> Iterator[OpenBucket]:
         """Iterate over the buckets that are open now, by name."""
         return iter([bucket for _, bucket in sorted(self._open.items())])
+
+
+def _nothing(_name: str) -> OpenBucket | None:
+    return None

@@ -1,0 +1,1 @@
+"""Many buckets: opening, creating, renaming, moving between them, and knowing which can be reached."""

@@ -1,0 +1,186 @@
+"""Keeps the buckets that are open the same as those that the catalog has, and knows which can be reached.
+
+Theory of operation: a bucket is opened when it is asked for first (`Buckets.get`). A thread looks at each of them every
+`check_seconds`: one that was dropped or defined anew elsewhere, whose disk was mounted or whose credentials have
+changed is closed or opened again, and each is asked for an object that nobody has, which tells whether it answers.
+Each bucket is asked by a thread of its own, so that one that hangs delays no other's turn.
+
+Names that a bucket had before it was renamed open it too, and so do the names that references to `primary` had in old
+catalogs, unless a bucket has them.
+
+Invariant: `_lock` guards `_health` and `_defined`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from flightserver.catalog.entities import OLD_PRIMARY, PRIMARY
+from flightserver.errors import FlightserverError
+from flightserver.federation.opening import reachable
+
+if TYPE_CHECKING:
+    from flightserver.catalog.catalog import Catalog
+    from flightserver.catalog.entities import Bucket
+    from flightserver.federation.opening import Opener
+    from flightserver.storage.buckets import Buckets, OpenBucket
+    from flightserver.telemetry import Events
+
+_log = logging.getLogger(__name__)
+
+PROBE = "_staging/probe"
+"""A key that no object has; asking for it tells whether a bucket answers."""
+_CHECKERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the last look at a bucket found.
+
+    Attributes:
+        checked: When, UTC.
+        latency_ms: What asking for an object took.
+        error: Why it can't be reached, or None.
+    """
+
+    checked: datetime
+    latency_ms: float
+    error: str | None = None
+
+    @property
+    def reachable(self) -> bool:
+        """Whether it answered."""
+        return self.error is None
+
+
+class Keeper:
+    """Opens and watches buckets; `start` begins, `stop` ends.
+
+    Args:
+        buckets: Those that are open.
+        catalog: Those that there are.
+        opener: Opens them.
+        events: Told when a bucket is lost or comes back.
+        check_seconds: Between two looks.
+    """
+
+    def __init__(
+        self, buckets: Buckets, catalog: Catalog, opener: Opener, events: Events, check_seconds: float
+    ) -> None:
+        self._buckets = buckets
+        self._catalog = catalog
+        self._opener = opener
+        self._events = events
+        self._seconds = check_seconds
+        self._lock = threading.Lock()
+        self._health: dict[str, Health] = {}
+        self._defined: dict[str, Bucket] = {}
+        self._stopped = threading.Event()
+        self._checkers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="bucket-check")
+        self._thread = threading.Thread(target=self._watch, name="bucket-keeper", daemon=True)
+        buckets.load_by(self._load)
+
+    def start(self) -> None:
+        """Begin to look at the buckets."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; a bucket that hangs isn't waited for."""
+        self._stopped.set()
+        self._checkers.shutdown(wait=False, cancel_futures=True)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def health(self, name: str) -> Health | None:
+        """What the last look at a bucket found; None when there was none yet."""
+        with self._lock:
+            return self._health.get(name)
+
+    def refresh(self) -> None:
+        """Make the open buckets the same as the catalog's, now."""
+        there = self._catalog.snapshot().buckets
+        for open_bucket in self._buckets:
+            if open_bucket.name not in there:
+                self._forget(open_bucket.name)
+        for bucket in there.values():
+            if bucket.name not in self._buckets:
+                self._buckets.get(bucket.name)
+            elif self._has_changed(bucket):
+                self._reopen(bucket)
+
+    def check(self, name: str) -> Health:
+        """Look at a bucket now."""
+        bucket = self._buckets.get(name)
+        began = time.monotonic()
+        error = reachable(bucket.objects)
+        if error is None:
+            try:
+                bucket.objects.head(PROBE)
+            except FlightserverError as failure:
+                error = str(failure)
+        health = Health(datetime.now(UTC), (time.monotonic() - began) * 1000, error)
+        with self._lock:
+            before = self._health.get(name)
+            self._health[name] = health
+        if (before is not None and before.reachable != health.reachable) or (before is None and error is not None):
+            kind = "bucket reachable" if error is None else "bucket unreachable"
+            self._events.record(kind, name, error=error or "")
+        return health
+
+    def _load(self, name: str) -> OpenBucket | None:
+        there = self._catalog.snapshot().buckets
+        bucket = there.get(name) or next((one for one in there.values() if name in one.former), None)
+        if bucket is None and name in OLD_PRIMARY:
+            bucket = there[PRIMARY]
+        if bucket is None:
+            return None
+        if bucket.name in self._buckets:
+            return self._buckets.get(bucket.name)
+        with self._lock:
+            self._defined[bucket.name] = bucket
+        return self._opener.open(bucket)
+
+    def _has_changed(self, bucket: Bucket) -> bool:
+        """Whether a bucket would be opened otherwise than it is open."""
+        with self._lock:
+            if self._defined.get(bucket.name, bucket) != bucket:
+                return True
+        current = self._buckets.get(bucket.name)
+        if reachable(current.objects) is not None:
+            return True
+        return current.s3 is not None and self._opener.open(bucket).s3 != current.s3
+
+    def _reopen(self, bucket: Bucket) -> None:
+        opened = self._opener.open(bucket)
+        if reachable(opened.objects) is not None and bucket.name in self._buckets:
+            was = reachable(self._buckets.get(bucket.name).objects)
+            if was is not None:
+                return  # nothing is new
+        with self._lock:
+            self._defined[bucket.name] = bucket
+        self._buckets.replace(opened)
+
+    def _forget(self, name: str) -> None:
+        self._buckets.remove(name)
+        with self._lock:
+            self._defined.pop(name, None)
+            self._health.pop(name, None)
+
+    def _watch(self) -> None:
+        while True:
+            try:
+                self.refresh()
+                for bucket in self._buckets:
+                    self._checkers.submit(self.check, bucket.name)
+            except FlightserverError:
+                _log.warning("the buckets can't be looked at", exc_info=True)
+            except RuntimeError:  # the checkers were shut down meanwhile
+                return
+            if self._stopped.wait(self._seconds):
+                return

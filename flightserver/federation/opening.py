@@ -1,0 +1,150 @@
+"""From what the catalog says of a bucket to its objects.
+
+Opening an S3 bucket connects to nothing. A local bucket is opened by looking at its directory, which is made only when
+the bucket is created: later a missing directory means that a disk isn't mounted, and files written into a directory in
+its place would be lost from sight. What can't be opened is open all the same, as objects that say why they can't be
+reached: a statement over other buckets doesn't care.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Never
+
+from flightserver.catalog.entities import LOCAL, PRIMARY, PutLimits
+from flightserver.errors import BackendUnavailable, FlightserverError
+from flightserver.storage.buckets import OpenBucket, url_scheme
+from flightserver.storage.credentials import find_credentials
+from flightserver.storage.limits import LimitedObjects
+from flightserver.storage.local import LocalObjects
+from flightserver.storage.s3 import S3Access, S3Location, S3Objects, S3Timeouts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from flightserver.catalog.entities import Bucket, S3Place
+    from flightserver.storage.objects import ObjectMeta, Objects, ObjectWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Opens buckets.
+
+    Attributes:
+        data: The data directory: local buckets without a root are in it.
+        credentials: Directory of files of credentials.
+        timeouts: Of all S3 buckets.
+    """
+
+    data: Path
+    credentials: Path
+    timeouts: S3Timeouts
+
+    def open(self, bucket: Bucket) -> OpenBucket:
+        """Open a bucket, reachable or not."""
+        try:
+            return self._open(bucket)
+        except FlightserverError as error:
+            return OpenBucket(bucket.name, Unreachable(bucket.name, str(error)), url_scheme(bucket.name))
+
+    def create(self, bucket: Bucket) -> OpenBucket:
+        """Open a bucket that is new: the directory of a local one is made.
+
+        Raises:
+            BackendUnavailable: It can't be made, or its credentials aren't there.
+        """
+        if bucket.backend == LOCAL:
+            root = self.root(bucket)
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                msg = f"the directory of bucket {bucket.name!r} can't be made ({error.strerror})"
+                raise BackendUnavailable(msg) from error
+        return self._open(bucket)
+
+    def root(self, bucket: Bucket) -> Path:
+        """The directory of a local bucket."""
+        if bucket.root:
+            return self.data / bucket.root
+        return self.data / PRIMARY if bucket.name == PRIMARY else self.data / "buckets" / bucket.name
+
+    def access(self, place: S3Place) -> S3Access:
+        """How an S3 bucket is reached.
+
+        Raises:
+            BackendUnavailable: Its credentials aren't there.
+        """
+        location = S3Location(
+            bucket=place.bucket,
+            endpoint=place.endpoint,
+            region=place.region,
+            prefix=place.prefix,
+            path_style=place.path_style,
+            encryption=place.encryption,
+            kms_key=place.kms_key,
+        )
+        return S3Access(location, find_credentials(place.credentials, self.credentials), self.timeouts)
+
+    def _open(self, bucket: Bucket) -> OpenBucket:
+        limits = bucket.limits or PutLimits()
+        scheme = url_scheme(bucket.name)
+        if bucket.s3 is not None:
+            access = self.access(bucket.s3)
+            objects = LimitedObjects(S3Objects(access), limits.put_bytes, limits.vector_put_bytes)
+            return OpenBucket(bucket.name, objects, scheme, s3=access)
+        root = self.root(bucket)
+        if not root.is_dir():
+            msg = f"the directory of bucket {bucket.name!r} isn't there: is its disk mounted?"
+            raise BackendUnavailable(msg)
+        objects = LimitedObjects(LocalObjects(root), limits.put_bytes, limits.vector_put_bytes)
+        return OpenBucket(bucket.name, objects, scheme, local_root=root)
+
+
+class Unreachable:
+    """`Objects` of a bucket that can't be opened: every method says why.
+
+    Args:
+        bucket: Its name.
+        reason: Why.
+    """
+
+    def __init__(self, bucket: str, reason: str) -> None:
+        self.reason = reason
+        self._message = f"bucket {bucket!r} can't be reached: {reason}"
+
+    def get(self, key: str) -> bytes:
+        """Raise."""
+        self._refuse(key)
+
+    def head(self, key: str) -> ObjectMeta | None:
+        """Raise."""
+        self._refuse(key)
+
+    def put(self, key: str, data: bytes) -> ObjectMeta:  # noqa: ARG002  # the protocol's
+        """Raise."""
+        self._refuse(key)
+
+    def writer(self, key: str) -> ObjectWriter:
+        """Raise."""
+        self._refuse(key)
+
+    def open(self, key: str) -> BinaryIO:
+        """Raise."""
+        self._refuse(key)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectMeta]:  # noqa: ARG002  # the protocol's
+        """Raise."""
+        self._refuse(prefix)
+
+    def delete(self, key: str) -> None:
+        """Raise."""
+        self._refuse(key)
+
+    def _refuse(self, _key: str) -> Never:
+        raise BackendUnavailable(self._message)
+
+
+def reachable(objects: Objects) -> str | None:
+    """Why objects can't be reached as they were opened, or None."""
+    return objects.reason if isinstance(objects, Unreachable) else None

@@ -1,0 +1,96 @@
+"""Finding out what a bucket can do: whether it answers, lets us write, and honours a conditional put.
+
+The catalog rests on one promise: of two writers of a key one is refused. A store that ignores `If-None-Match` lets both
+write, and commits would vanish without anybody noticing; so it is asked before a catalog is opened in it.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flightserver.catalog.ulid import new_ulid
+from flightserver.errors import AlreadyExists, BackendUnavailable, FlightserverError
+from flightserver.federation.opening import reachable
+from flightserver.storage.objects import STAGING
+
+if TYPE_CHECKING:
+    from flightserver.storage.buckets import OpenBucket
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a bucket can do.
+
+    Attributes:
+        reachable: Whether it answered at all.
+        readable: Whether what was written could be read, or an object looked for.
+        writable: Whether an object could be written and deleted.
+        conditional_put: Whether a taken key was refused; False also when nothing could be written.
+        latency_ms: What asking for an object took.
+        error: What was refused first, or None.
+    """
+
+    reachable: bool = False
+    readable: bool = False
+    writable: bool = False
+    conditional_put: bool = False
+    latency_ms: float = 0.0
+    error: str | None = None
+
+
+def probe(bucket: OpenBucket) -> Probe:
+    """Try it, with an object below `_staging/` that is deleted again."""
+    reason = reachable(bucket.objects)
+    if reason is not None:
+        return Probe(error=reason)
+    key = f"{STAGING}probe-{new_ulid()}"
+    began = time.monotonic()
+    try:
+        bucket.objects.head(key)
+    except FlightserverError as error:
+        return Probe(error=str(error))
+    latency = (time.monotonic() - began) * 1000
+    try:
+        bucket.objects.put(key, b"1")
+    except FlightserverError as error:
+        return Probe(reachable=True, readable=True, latency_ms=latency, error=str(error))
+    try:
+        conditional = _refuses_twice(bucket, key)
+        same = bucket.objects.get(key) == b"1"
+        return Probe(reachable=True, readable=same, writable=True, conditional_put=conditional, latency_ms=latency)
+    except FlightserverError as error:
+        return Probe(reachable=True, writable=True, latency_ms=latency, error=str(error))
+    finally:
+        with suppress(FlightserverError):
+            bucket.objects.delete(key)
+
+
+def check_primary(bucket: OpenBucket) -> None:
+    """Return when a catalog can lie in the bucket. A local one can: link(2) keeps the promise.
+
+    Raises:
+        BackendUnavailable: It can't be reached or written, or it ignores `If-None-Match`.
+    """
+    if bucket.s3 is None:
+        return
+    found = probe(bucket)
+    if found.error is not None:
+        msg = f"the catalog's bucket {bucket.name!r} can't be used: {found.error}"
+        raise BackendUnavailable(msg)
+    if not found.conditional_put:
+        msg = (
+            f"the S3 server of the catalog's bucket {bucket.name!r} ignores If-None-Match: two servers could overwrite "
+            "each other's commits; use a server that honours conditional writes"
+        )
+        raise BackendUnavailable(msg)
+
+
+def _refuses_twice(bucket: OpenBucket, key: str) -> bool:
+    try:
+        bucket.objects.put(key, b"2")
+    except AlreadyExists:
+        return True
+    return False

@@ -1,0 +1,77 @@
+"""How the engine reaches the objects of a bucket: a store of its own, under the bucket's URL scheme.
+
+The engine's binding takes of an S3 store only its name, region, endpoint and keys; the rest it finds in `AWS_...`
+variables, when a store is made (`AmazonS3Builder::from_env` of the crate object_store). So a store is made under
+variables that say what belongs to this bucket and nothing else, and they are put back at once. Stores are made one
+at a time; other libraries of this process that look at these variables, of which ours is only boto3, are
+called by `flightserver.storage.credentials` under the same lock.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from datafusion.object_store import AmazonS3, LocalFileSystem
+
+from flightserver.storage.credentials import environment_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from datafusion import SessionContext
+
+    from flightserver.storage.buckets import OpenBucket
+    from flightserver.storage.s3 import S3Access
+
+URL_HOST = "data"
+"""Host part of `lakehouse-<bucket>://data/<key>`."""
+
+
+def register_store(context: SessionContext, bucket: OpenBucket) -> None:
+    """Make a bucket known to the engine, in the place of one of its name; one that can't be reached isn't."""
+    if bucket.s3 is not None:
+        store: Any = _s3_store(bucket.s3)
+    elif bucket.local_root is not None:
+        store = LocalFileSystem(str(bucket.local_root))
+    else:
+        return
+    context.register_object_store(f"{bucket.url_scheme}://", store, URL_HOST)
+
+
+def _s3_store(access: S3Access) -> AmazonS3:
+    location, credentials, timeouts = access.location, access.credentials, access.timeouts
+    variables = {
+        "AWS_TIMEOUT": f"{timeouts.request_seconds:g}s",
+        "AWS_CONNECT_TIMEOUT": f"{timeouts.connect_seconds:g}s",
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": str(not location.path_style).lower(),
+    }
+    if not credentials.access_key_id:
+        variables["AWS_SKIP_SIGNATURE"] = "true"
+    with _variables(variables):
+        return AmazonS3(
+            bucket_name=location.bucket,
+            region=location.region,
+            access_key_id=credentials.access_key_id or None,
+            secret_access_key=credentials.secret_access_key or None,
+            session_token=credentials.session_token or None,
+            endpoint=location.endpoint or None,
+            allow_http=location.endpoint.startswith("http://"),
+        )
+
+
+@contextmanager
+def _variables(variables: Mapping[str, str]) -> Iterator[None]:
+    """These `AWS_...` variables and no others, for a moment."""
+    with environment_lock:
+        kept = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        try:
+            for name in kept:
+                del os.environ[name]
+            os.environ.update(variables)
+            yield
+        finally:
+            for name in variables:
+                os.environ.pop(name, None)
+            os.environ.update(kept)

@@ -1,0 +1,100 @@
+"""How large a put may be: by the prefix of its key.
+
+`VECTORS` is the one constant for the prefix of vector indexes, which are single large objects: whoever stores them
+takes it from here, so that the limit and the store can't disagree. A large put has its bytes in memory on the way, so
+at most `LARGE_AT_ONCE` of them are in flight in a process; others wait for their turn.
+
+Theory of operation: `LimitedObjects` stands before the objects of a bucket. A put, whose size is known, is refused
+before anything is sent. Files of datasets are written by writers, which are cut by the layout and have no limit here.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, BinaryIO
+
+from flightserver.errors import LimitExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flightserver.storage.objects import ObjectMeta, Objects, ObjectWriter
+
+MIB = 2**20
+
+VECTORS = "_vectors/"
+"""Prefix of vector indexes."""
+
+DEFAULT_PUT_BYTES = 256 * MIB
+VECTOR_PUT_BYTES = 4096 * MIB
+LARGE_AT_ONCE = 4
+
+_large = threading.BoundedSemaphore(LARGE_AT_ONCE)
+
+
+class LimitedObjects:
+    """`Objects` that refuse puts over a limit.
+
+    Args:
+        objects: Where they go.
+        put_bytes: The limit of one put.
+        vector_put_bytes: The limit of one put below `VECTORS`.
+    """
+
+    def __init__(
+        self, objects: Objects, put_bytes: int = DEFAULT_PUT_BYTES, vector_put_bytes: int = VECTOR_PUT_BYTES
+    ) -> None:
+        self.inner = objects
+        self._put_bytes = put_bytes
+        self._vector_put_bytes = vector_put_bytes
+
+    def limit(self, key: str) -> int:
+        """How many bytes a put of the key may have."""
+        return self._vector_put_bytes if key.startswith(VECTORS) else self._put_bytes
+
+    def check(self, key: str, size: int) -> None:
+        """Return when so many bytes may be put under the key.
+
+        Raises:
+            LimitExceeded: They are too many.
+        """
+        limit = self.limit(key)
+        if size > limit:
+            what = f"below {VECTORS!r}" if key.startswith(VECTORS) else f"outside of {VECTORS!r}"
+            msg = (
+                f"an object of {size:,} bytes can't be put under {key!r}: a put {what} may have {limit:,}; "
+                "bucket.set_limits changes that"
+            )
+            raise LimitExceeded(msg)
+
+    def put(self, key: str, data: bytes) -> ObjectMeta:
+        """Write an object under a free key, if it isn't too large."""
+        self.check(key, len(data))
+        if len(data) <= DEFAULT_PUT_BYTES:
+            return self.inner.put(key, data)
+        with _large:
+            return self.inner.put(key, data)
+
+    def get(self, key: str) -> bytes:
+        """Return all bytes of an object."""
+        return self.inner.get(key)
+
+    def head(self, key: str) -> ObjectMeta | None:
+        """Return what is known of an object, or None."""
+        return self.inner.head(key)
+
+    def writer(self, key: str) -> ObjectWriter:
+        """Start an object of unknown size."""
+        return self.inner.writer(key)
+
+    def open(self, key: str) -> BinaryIO:
+        """Open an object for random access."""
+        return self.inner.open(key)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectMeta]:
+        """Yield the objects under a prefix, in key order."""
+        return self.inner.list(prefix, after=after)
+
+    def delete(self, key: str) -> None:
+        """Delete an object, if there is one."""
+        self.inner.delete(key)

@@ -1,0 +1,313 @@
+"""Objects in an S3 bucket, or of any server that speaks S3 and honours `If-None-Match`.
+
+Theory of operation: `obstore` does the transport. A key is taken by a conditional put (`If-None-Match: *`), which is
+the put-if-absent that everything above rests on. S3 says that an object is durable when it answers, so nothing is
+synced. A writer collects its bytes in a temporary file of this machine and uploads them when it is committed: a small
+object by one conditional put, a large one in parts, which S3 can't make conditional here; keys of large objects have a
+ULID in them, so that no two writers share one, and a taken key is refused before.
+
+A put whose answer was lost may have worked. obstore would repeat it and find its own object in the way, so puts are
+repeated here: after a failure that leaves the question open, an object with the same bytes is taken for ours.
+
+`S3Timeouts` bound what a server that doesn't answer costs: a request that is read again is given up after
+`retry_seconds`, and so is a put.
+
+Invariants: objects of this class hold no state but the connection pool; all methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import random
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, BinaryIO
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import S3Store
+
+from flightserver.errors import AlreadyExists, BackendUnavailable, FlightserverError, NotFound
+from flightserver.storage.objects import ObjectMeta, check_key, check_prefix
+from flightserver.storage.s3_files import S3File, S3Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from obstore import ObjectMeta as FoundMeta
+    from obstore.store import S3Config
+
+    from flightserver.storage.objects import ObjectWriter
+
+_log = logging.getLogger(__name__)
+
+_PART_BYTES = 16 * 2**20
+_PARTS_AT_ONCE = 4
+_BUFFER_BYTES = 1 << 20
+"""What a random reader asks for at least."""
+_FIRST_BACKOFF_SECONDS = 0.1
+_MAX_BACKOFF_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class S3Location:
+    """Where a bucket's objects are.
+
+    Attributes:
+        bucket: The S3 bucket.
+        endpoint: URL of the server; empty for AWS.
+        region: Its region.
+        prefix: What all keys begin with there, without a slash at its ends; empty for none.
+        path_style: Whether the S3 bucket's name stands in the path of URLs rather than in their host.
+        encryption: `AES256`, `aws:kms`, `aws:kms:dsse`, or empty for the S3 bucket's default.
+        kms_key: Id of the key for `aws:kms`; empty for the default one.
+    """
+
+    bucket: str
+    endpoint: str = ""
+    region: str = "us-east-1"
+    prefix: str = ""
+    path_style: bool = True
+    encryption: str = ""
+    kms_key: str = ""
+
+    def full_key(self, key: str) -> str:
+        """The key in the S3 bucket."""
+        return f"{self.prefix}/{key}" if self.prefix else key
+
+
+@dataclass(frozen=True, slots=True)
+class S3Credentials:
+    """Who asks; all empty means that requests aren't signed."""
+
+    access_key_id: str = ""
+    secret_access_key: str = ""
+    session_token: str = ""
+
+    def __repr__(self) -> str:
+        """Never shows a secret."""
+        return f"S3Credentials({self.access_key_id!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Timeouts:
+    """How long is waited.
+
+    Attributes:
+        connect_seconds: For a connection.
+        request_seconds: For one request, its body included.
+        retry_seconds: After which a request is not tried again.
+        retries: How often a request is tried again.
+    """
+
+    connect_seconds: float = 5.0
+    request_seconds: float = 30.0
+    retry_seconds: float = 60.0
+    retries: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class S3Access:
+    """All that it takes to reach an S3 bucket."""
+
+    location: S3Location
+    credentials: S3Credentials
+    timeouts: S3Timeouts
+
+
+class S3Objects:
+    """`Objects` in an S3 bucket. Making one connects to nothing.
+
+    Args:
+        access: Where the bucket is, who asks, and how long is waited.
+    """
+
+    def __init__(self, access: S3Access) -> None:
+        self._timeouts = access.timeouts
+        self.store = _store(access, retries=access.timeouts.retries)
+
+        self._once = _store(access, retries=0)
+
+    def get(self, key: str) -> bytes:
+        """Return all bytes of an object."""
+        check_key(key)
+        try:
+            return bytes(obstore.get(self.store, key).bytes())
+        except (FileNotFoundError, BaseError) as error:
+            raise _translated(error, "read", key) from error
+
+    def head(self, key: str) -> ObjectMeta | None:
+        """Return what is known of an object, or None."""
+        check_key(key)
+        try:
+            return _meta(obstore.head(self.store, key))
+        except FileNotFoundError:
+            return None
+        except BaseError as error:
+            raise _translated(error, "look at", key) from error
+
+    def put(self, key: str, data: bytes) -> ObjectMeta:
+        """Write an object under a free key."""
+        check_key(key)
+        deadline = time.monotonic() + self._timeouts.retry_seconds
+        backoff = _FIRST_BACKOFF_SECONDS
+        in_doubt = False
+        for attempt in range(self._timeouts.retries + 1):
+            try:
+                return self._put_once(key, data)
+            except (AlreadyExistsError, PreconditionError):
+                found = self.head(key)
+                if found is not None:
+                    if in_doubt and found.size == len(data) and self.get(key) == data:
+                        return found
+                    raise taken(key) from None
+                # Another's put of the key failed while ours was refused for it: the key is free.
+            except (PermissionDeniedError, UnauthenticatedError) as error:
+                raise _translated(error, "write", key) from error
+            except BaseError as error:
+                in_doubt = True
+                if attempt == self._timeouts.retries or time.monotonic() + backoff > deadline:
+                    raise _translated(error, "write", key) from error
+                _log.info("put repeated", extra={"key": key, "attempt": attempt + 1})
+            time.sleep(backoff * random.uniform(0.5, 1.5))  # noqa: S311  # no secret: it spreads repeated requests
+            backoff = min(2 * backoff, _MAX_BACKOFF_SECONDS)
+        raise _given_up("write", key)
+
+    def _put_once(self, key: str, data: bytes) -> ObjectMeta:
+        result = obstore.put(self._once, key, data, mode="create", use_multipart=False)
+        # The answer has no time; what was just written is as old as the answer, to within the clocks' difference.
+        found = self.head(key) if result["e_tag"] is None else None
+        return found or ObjectMeta(key, len(data), result["e_tag"] or "", datetime.now(UTC))
+
+    def put_parts(self, key: str, file: BinaryIO, size: int) -> ObjectMeta:
+        """Upload a large object in parts, from a file at its beginning."""
+        if self.head(key) is not None:
+            raise taken(key)
+        try:
+            result = obstore.put(
+                self.store, key, file, use_multipart=True, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
+            )
+        except BaseError as error:
+            raise _translated(error, "write", key) from error
+        return ObjectMeta(key, size, result["e_tag"] or "", datetime.now(UTC))
+
+    def writer(self, key: str) -> ObjectWriter:
+        """Start an object of unknown size."""
+        return S3Writer(self, check_key(key))
+
+    def open(self, key: str) -> BinaryIO:
+        """Open an object for random access."""
+        found = self.head(key)
+        if found is None:
+            raise absent(key)
+        return io.BufferedReader(S3File(self, key, found.size), _BUFFER_BYTES)
+
+    def get_range(self, key: str, start: int, length: int) -> memoryview:
+        """Bytes of an object from `start`; there must be so many."""
+        try:
+            return memoryview(obstore.get_range(self.store, key, start=start, length=length)).cast("B")
+        except (FileNotFoundError, BaseError) as error:
+            raise _translated(error, "read", key) from error
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectMeta]:
+        """Yield the objects under a prefix, in key order."""
+        check_prefix(prefix)
+        # The store lists below whole parts of keys.
+        directory = prefix.rpartition("/")[0]
+        try:
+            for found in obstore.list(self.store, directory or None, offset=after or None):
+                for each in found:
+                    if each["path"].startswith(prefix) and each["path"] > after:
+                        yield _meta(each)
+        except BaseError as error:
+            raise _translated(error, "list", prefix) from error
+
+    def delete(self, key: str) -> None:
+        """Delete an object, if there is one."""
+        check_key(key)
+        try:
+            obstore.delete(self.store, key)
+        except FileNotFoundError:
+            return
+        except BaseError as error:
+            raise _translated(error, "delete", key) from error
+
+    def presign(self, method: str, key: str, expires: timedelta) -> str:
+        """A URL by which whoever has it may `GET` or `PUT` the object until it expires."""
+        check_key(key)
+        try:
+            return obstore.sign(self.store, "PUT" if method == "PUT" else "GET", key, expires)
+        except BaseError as error:
+            raise _translated(error, "sign a URL of", key) from error
+
+
+def taken(key: str) -> AlreadyExists:
+    """The error of writing a key that an object has."""
+    return AlreadyExists(f"an object with the key {key!r} exists, and objects are never overwritten")
+
+
+def absent(key: str) -> NotFound:
+    """The error of reading a key that no object has."""
+    return NotFound(f"no object has the key {key!r}")
+
+
+def _store(access: S3Access, *, retries: int) -> S3Store:
+    location, credentials, timeouts = access.location, access.credentials, access.timeouts
+    config: S3Config = {"virtual_hosted_style_request": not location.path_style}
+    if location.endpoint:
+        config["endpoint"] = location.endpoint
+    if location.encryption:
+        config["server_side_encryption"] = location.encryption
+    if location.kms_key:
+        config["sse_kms_key_id"] = location.kms_key
+    if credentials.access_key_id:
+        config["access_key_id"] = credentials.access_key_id
+        config["secret_access_key"] = credentials.secret_access_key
+        if credentials.session_token:
+            config["session_token"] = credentials.session_token
+    else:
+        config["skip_signature"] = True
+    return S3Store(
+        location.bucket,
+        prefix=location.prefix or None,
+        config=config,
+        region=location.region,
+        client_options={
+            "connect_timeout": timedelta(seconds=timeouts.connect_seconds),
+            "timeout": timedelta(seconds=timeouts.request_seconds),
+            "allow_http": location.endpoint.startswith("http://"),
+        },
+        retry_config={
+            "max_retries": retries,
+            "retry_timeout": timedelta(seconds=timeouts.retry_seconds),
+            "backoff": {"max_backoff": timedelta(seconds=_MAX_BACKOFF_SECONDS)},
+        },
+    )
+
+
+def _meta(found: FoundMeta) -> ObjectMeta:
+    return ObjectMeta(found["path"], found["size"], found["e_tag"] or "", found["last_modified"])
+
+
+def _given_up(action: str, key: str) -> BackendUnavailable:
+    return BackendUnavailable(f"can't {action} {key!r}: the S3 server of this bucket fails again and again")
+
+
+def _translated(error: Exception, action: str, key: str) -> FlightserverError:
+    """What a failed request means to a caller. The text of the server goes to the log: it has URLs."""
+    if isinstance(error, FileNotFoundError):
+        return absent(key)
+    if isinstance(error, AlreadyExistsError | PreconditionError):
+        return taken(key)
+    _log.warning("an S3 request failed", extra={"action": action, "key": key, "error": str(error)[:2000]})
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        return BackendUnavailable(f"can't {action} {key!r}: the S3 server of this bucket refuses the credentials")
+    return BackendUnavailable(f"can't {action} {key!r}: the S3 server of this bucket doesn't answer, or fails")
