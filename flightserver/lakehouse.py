@@ -128,7 +128,7 @@ class Lakehouse:
         catalog = Catalog.open(
             buckets.get(PRIMARY).objects, checkpoint_every=every, server=server_name, primary=primary
         )
-        keeper = Keeper(buckets, catalog, opener, events, settings.buckets.check_seconds)
+        keeper = Keeper(buckets, catalog, opener, events, settings.buckets.check_seconds, primary)
         layout = Layout(**msgspec.structs.asdict(settings.layout))
         tables = Tables(catalog, buckets, layout)
         uploads = Uploads((own if primary.s3 else root) / "_staging", settings.ingest.upload_bytes)

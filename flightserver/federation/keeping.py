@@ -8,7 +8,7 @@ Each bucket is asked by a thread of its own, so that one that hangs delays no ot
 Names that a bucket had before it was renamed open it too, and so do the names that references to `primary` had in old
 catalogs, unless a bucket has them.
 
-Invariant: `_lock` guards `_health` and `_defined`.
+Invariant: `_lock` guards `_health`, `_defined`, `_asked` and `_looking`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from flightserver.catalog.entities import OLD_PRIMARY, PRIMARY
 from flightserver.errors import FlightserverError
@@ -37,6 +39,8 @@ _log = logging.getLogger(__name__)
 PROBE = "_staging/probe"
 """A key that no object has; asking for it tells whether a bucket answers."""
 _CHECKERS = 8
+_CREDENTIALS_SECONDS = 300.0
+"""Between two looks for credentials, which may have been renewed; some ask a server for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +72,17 @@ class Keeper:
         opener: Opens them.
         events: Told when a bucket is lost or comes back.
         check_seconds: Between two looks.
+        primary: Where the bucket `primary` is; the settings say so, not the catalog, which lies in it.
     """
 
-    def __init__(
-        self, buckets: Buckets, catalog: Catalog, opener: Opener, events: Events, check_seconds: float
+    def __init__(  # what it keeps, what it asks, and how often
+        self,
+        buckets: Buckets,
+        catalog: Catalog,
+        opener: Opener,
+        events: Events,
+        check_seconds: float,
+        primary: Bucket,
     ) -> None:
         self._buckets = buckets
         self._catalog = catalog
@@ -80,7 +91,10 @@ class Keeper:
         self._seconds = check_seconds
         self._lock = threading.Lock()
         self._health: dict[str, Health] = {}
-        self._defined: dict[str, Bucket] = {}
+        self._primary = primary
+        self._defined = {PRIMARY: primary}
+        self._asked: dict[str, float] = {}
+        self._looking: set[str] = set()
         self._stopped = threading.Event()
         self._checkers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="bucket-check")
         self._thread = threading.Thread(target=self._watch, name="bucket-keeper", daemon=True)
@@ -108,7 +122,7 @@ class Keeper:
         for open_bucket in self._buckets:
             if open_bucket.name not in there:
                 self._forget(open_bucket.name)
-        for bucket in there.values():
+        for bucket in map(self._placed, there.values()):
             if bucket.name not in self._buckets:
                 self._buckets.get(bucket.name)
             elif self._has_changed(bucket):
@@ -146,6 +160,10 @@ class Keeper:
             self._defined[bucket.name] = bucket
         return self._opener.open(bucket)
 
+    def _placed(self, bucket: Bucket) -> Bucket:
+        """What the catalog says of a bucket, where it really is."""
+        return replace(self._primary, limits=bucket.limits) if bucket.name == PRIMARY else bucket
+
     def _has_changed(self, bucket: Bucket) -> bool:
         """Whether a bucket would be opened otherwise than it is open."""
         with self._lock:
@@ -154,7 +172,17 @@ class Keeper:
         current = self._buckets.get(bucket.name)
         if reachable(current.objects) is not None:
             return True
-        return current.s3 is not None and self._opener.open(bucket).s3 != current.s3
+        return current.s3 is not None and self._is_time(bucket.name) and self._opener.open(bucket).s3 != current.s3
+
+    def _is_time(self, name: str) -> bool:
+        """Whether credentials of a bucket are to be looked for again."""
+        now = time.monotonic()
+        with self._lock:
+            last = self._asked.setdefault(name, now)
+            if now - last < _CREDENTIALS_SECONDS:
+                return False
+            self._asked[name] = now
+        return True
 
     def _reopen(self, bucket: Bucket) -> None:
         opened = self._opener.open(bucket)
@@ -172,12 +200,29 @@ class Keeper:
             self._defined.pop(name, None)
             self._health.pop(name, None)
 
+    def _look(self, name: str) -> None:
+        """Have a bucket looked at, unless the last look still waits for an answer."""
+        with self._lock:
+            if name in self._looking:
+                return
+            self._looking.add(name)
+        self._checkers.submit(self._check_once, name)
+
+    def _check_once(self, name: str) -> None:
+        try:
+            self.check(name)
+        except FlightserverError:
+            _log.info("a bucket went away while it was looked at", extra={"bucket": name}, exc_info=True)
+        finally:
+            with self._lock:
+                self._looking.discard(name)
+
     def _watch(self) -> None:
         while True:
             try:
                 self.refresh()
                 for bucket in self._buckets:
-                    self._checkers.submit(self.check, bucket.name)
+                    self._look(bucket.name)
             except FlightserverError:
                 _log.warning("the buckets can't be looked at", exc_info=True)
             except RuntimeError:  # the checkers were shut down meanwhile

@@ -1,0 +1,92 @@
+"""What `obstore` can't do on an S3 server: buckets themselves, lifecycle configurations, uploads that weren't finished.
+
+Theory of operation: a client is made for each use, from the same `S3Access` as the bucket's objects, of a session of
+its own: nothing is shared between threads, and nothing but the access decides who asks whom. The timeouts are those of
+the bucket, so that a server that doesn't answer costs no more here than elsewhere.
+
+Invariant: `translated` is the only place where errors of boto3 become errors of ours. What the server says goes to the
+log, since it may hold URLs and names of accounts.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from flightserver.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from types_boto3_s3 import S3Client
+
+    from flightserver.storage.s3 import S3Access
+
+_log = logging.getLogger(__name__)
+
+_REFUSALS = frozenset(
+    {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "403"}
+)
+_MAX_ATTEMPTS = 3
+"""A boto3 request is part of an action that somebody waits for: it is repeated less often than those of objects."""
+
+
+def client(access: S3Access) -> S3Client:
+    """A boto3 client that reaches the server as the bucket's objects do. Nothing is sent yet; close it after use."""
+    location, credentials, timeouts = access.location, access.credentials, access.timeouts
+    config = Config(
+        connect_timeout=timeouts.connect_seconds,
+        read_timeout=timeouts.request_seconds,
+        retries={"total_max_attempts": min(timeouts.retries + 1, _MAX_ATTEMPTS), "mode": "standard"},
+        s3={"addressing_style": "path" if location.path_style else "virtual"},
+    )
+    if not credentials.access_key_id:
+        config = config.merge(Config(signature_version=UNSIGNED))
+    return boto3.session.Session().client(
+        "s3",
+        region_name=location.region,
+        endpoint_url=location.endpoint or None,
+        aws_access_key_id=credentials.access_key_id or None,
+        aws_secret_access_key=credentials.secret_access_key or None,
+        aws_session_token=credentials.session_token or None,
+        config=config,
+    )
+
+
+@contextmanager
+def asking(access: S3Access, action: str) -> Iterator[S3Client]:
+    """A client for a block, whose errors become ours.
+
+    Args:
+        access: Whom to ask.
+        action: What is asked, for the message: `can't <action>: ...`.
+
+    Raises:
+        BackendUnavailable: The server doesn't answer, fails, or refuses; the cause is the error of boto3.
+    """
+    with closing(client(access)) as s3:
+        try:
+            yield s3
+        except (BotoCoreError, ClientError) as error:
+            raise translated(error, action) from error
+
+
+def code(error: ClientError) -> str:
+    """What the server calls the error: `NoSuchBucket`, `NotImplemented`, ..."""
+    return error.response.get("Error", {}).get("Code", "")
+
+
+def translated(error: BotoCoreError | ClientError, action: str) -> BackendUnavailable:
+    """What a failed request means to a caller. The text of the server goes to the log: it has URLs."""
+    _log.warning("an S3 request failed", extra={"action": action, "error": str(error)[:2000]})
+    if isinstance(error, ClientError):
+        if code(error) in _REFUSALS:
+            return BackendUnavailable(f"can't {action}: the S3 server refuses the credentials")
+        return BackendUnavailable(f"can't {action}: the S3 server answers {code(error) or 'an error'}")
+    return BackendUnavailable(f"can't {action}: the S3 server doesn't answer")
