@@ -19,6 +19,7 @@ again in the next of three contexts, which share the pool:
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -65,6 +66,10 @@ _FEW_ROWS = 1024
 _SHUFFLES = re.compile(r"Join|Subquery:|^ *(Aggregate|Distinct|WindowAggr|RecursiveQuery)", re.MULTILINE)
 """Nodes of a logical plan for which the engine brings rows of one partition into another."""
 
+_LIMIT = re.compile(r"Limit: skip=(?P<skip>\d+), fetch=(?P<fetch>\d+)\n")
+_FILTER = re.compile(r"^ *Filter:|_filters=\[[^\]]", re.MULTILINE)
+"""A filter, also one that a scan has taken over."""
+
 _INLINED = "TableScan: ?table?"
 """How a plan shows a table that was made from a plan."""
 
@@ -95,6 +100,8 @@ _NO_SHUFFLE = {
     "datafusion.execution.enable_file_stream_work_stealing": "false",
 }
 _SPILLING = {**_NO_SHUFFLE, "datafusion.optimizer.repartition_joins": "false"}
+_FIRST = {**_SPILLING, "datafusion.optimizer.repartition_file_scans": "false"}
+"""For a few rows: small batches."""
 _CAREFUL = {
     **_NO_SHUFFLE,
     # One task shuffles the rows of one table, then: it takes two to wait for each other.
@@ -152,6 +159,7 @@ class Engine:
         self._usual = _context(settings, copy(pool).with_disk_manager_disabled(), _USUAL)
         self._spilling = _context(settings, disk, _SPILLING)
         self._careful = _context(settings, disk, _CAREFUL)
+        self._first = _context(settings, disk, _FIRST)
         self._namespaces = {}
         small = SmallSegments(buckets)
         for careful, context in ((False, self._usual), (True, self._careful)):
@@ -164,7 +172,7 @@ class Engine:
         buckets.tell(self._register)
 
     def _register(self, bucket: OpenBucket) -> None:
-        for context in (self._usual, self._spilling, self._careful):
+        for context in (self._usual, self._spilling, self._careful, self._first):
             register_store(context, bucket)
 
     def close(self) -> None:
@@ -307,10 +315,40 @@ class Engine:
             if _shuffles(frame):
                 for batch in frame.execute_stream():
                     yield batch.to_pyarrow()
-            else:
+                return
+            wanted = _first_rows(frame)
+            if wanted is None:
                 yield from in_order(frame.execute_stream_partitioned(), self._watchdog, self._threads)
+            else:
+                yield from self._limited(frame, wanted)
         except Exception as error:  # the binding raises bare Exception; `translate` sorts
             raise translate(error) from error
+
+    def _limited(self, frame: DataFrame, wanted: range) -> Iterator[pa.RecordBatch]:
+        """The rows that a limit wants, counted here: the engine takes those of the partition that is fastest."""
+        context = self._first if wanted.stop <= _FEW_ROWS else self._spilling
+        inner = context.create_dataframe_from_logical_plan(frame.logical_plan().inputs()[0])
+        # A limit that nothing filters is reached soon: no other thread need begin.
+        threads = self._threads if _FILTER.search(inner.optimized_logical_plan().display_indent()) else 1
+        row = 0
+        with closing(in_order(inner.execute_stream_partitioned(), self._watchdog, threads)) as batches:
+            for batch in batches:
+                begin, end = max(wanted.start - row, 0), min(wanted.stop - row, batch.num_rows)
+                if begin < end:
+                    yield batch.slice(begin, end - begin)
+                row += batch.num_rows
+                if row >= wanted.stop:
+                    return
+
+
+def _first_rows(frame: DataFrame) -> range | None:
+    """Which rows a plan wants whose last step is a limit, without an order; None for any other plan."""
+    plan = frame.logical_plan().display_indent()
+    found = _LIMIT.match(plan)
+    if found is None or "Sort:" in plan:
+        return None
+    skip = int(found["skip"])
+    return range(skip, skip + int(found["fetch"]))
 
 
 def _begun(first: pa.RecordBatch | None, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -343,7 +381,7 @@ def _shuffles(frame: DataFrame) -> bool:
 
 def _context(settings: QuerySettings, runtime: RuntimeEnvBuilder, options: Mapping[str, str]) -> SessionContext:
     rows = settings.batch_rows
-    if options is _CAREFUL:
+    if options in (_CAREFUL, _FIRST):
         rows = min(rows, _FEW_ROWS)
     elif settings.memory_bytes < _LITTLE_MEMORY:
         rows = min(rows, _SMALL_ROWS)

@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     import pyarrow as pa
     from datafusion import RecordBatchStream
@@ -34,7 +34,7 @@ _JOIN_SECONDS = 5.0
 """The engine asks about once a second whether it should stop, and finishes a long step first."""
 
 
-def in_order(partitions: Sequence[RecordBatchStream], watchdog: Watchdog, threads: int) -> Iterator[pa.RecordBatch]:
+def in_order(partitions: Sequence[RecordBatchStream], watchdog: Watchdog, threads: int) -> Generator[pa.RecordBatch]:
     """Yield the batches of all partitions, in the order of the partitions.
 
     Args:

@@ -118,7 +118,7 @@ def test_who_stops_reading_stops_the_threads(watchdog: Watchdog, computes: Calla
 
     batches = in_order(streams([Batch([1]), Batch([1])], endless(), endless()), watchdog, 3)
     next(batches)
-    batches.close()  # type: ignore[attr-defined]  # it is a generator
+    batches.close()
 
     assert partition_threads() == 0
 
@@ -131,4 +131,19 @@ def test_rows_of_a_table_come_in_the_order_in_which_they_were_written(lakehouse:
     for _ in range(10):
         found = run(lakehouse, "SELECT id FROM numbers WHERE id % 3 = 0")
         assert found["id"].to_pylist() == list(range(0, 600_000, 3))
-    assert rows(lakehouse, "SELECT id FROM numbers LIMIT 3") == [(0,), (1,), (2,)]
+
+
+def test_a_limit_takes_the_first_rows(lakehouse: Lakehouse) -> None:
+    run(lakehouse, "CREATE TABLE numbers AS SELECT value AS id, value % 7 AS day FROM generate_series(0, 99999)")
+    run(lakehouse, "INSERT INTO numbers SELECT value, value % 7 FROM generate_series(100000, 199999)")
+    run(lakehouse, "CREATE VIEW tuesdays AS SELECT id FROM numbers WHERE day = 2")
+
+    for _ in range(10):
+        assert rows(lakehouse, "SELECT id FROM numbers LIMIT 3") == [(0,), (1,), (2,)]
+        assert rows(lakehouse, "SELECT id FROM numbers LIMIT 3 OFFSET 99998") == [(99_998,), (99_999,), (100_000,)]
+        assert rows(lakehouse, "SELECT id FROM numbers WHERE day = 2 LIMIT 2 OFFSET 1") == [(9,), (16,)]
+        assert rows(lakehouse, "SELECT id + 1 FROM tuesdays LIMIT 2") == [(3,), (10,)]
+        assert rows(lakehouse, "SELECT id FROM numbers LIMIT 5 OFFSET 199998") == [(199_998,), (199_999,)]
+    assert rows(lakehouse, "SELECT id FROM numbers LIMIT 0") == []
+    assert run(lakehouse, "SELECT id FROM numbers LIMIT 5000")["id"].to_pylist() == list(range(5000))
+    assert rows(lakehouse, "SELECT id FROM numbers ORDER BY id DESC LIMIT 2") == [(199_999,), (199_998,)]
