@@ -7,7 +7,7 @@ import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
-from bench import caching, catalogs, compaction, latency, memory, merging, pages, throughput, tpch
+from bench import caching, catalogs, compaction, federation, latency, memory, merging, pages, throughput, tpch
 from bench.context import FULL, QUICK, Context
 from bench.measure import machine
 
@@ -20,6 +20,7 @@ MEASUREMENTS = {
     "merging": merging.measure,
     "caching": caching.measure,
     "compaction": compaction.measure,
+    "federation": federation.measure,
     "tpch": tpch.measure,
 }
 

@@ -22,9 +22,14 @@ import msgspec
 from flightserver.catalog.catalog import Catalog
 from flightserver.catalog.entities import LOCAL, PRIMARY, Bucket, S3Place
 from flightserver.errors import BackendUnavailable, InvalidRequest
+from flightserver.federation.expiring import Expiry
 from flightserver.federation.keeping import Keeper
+from flightserver.federation.mirroring import Mirror
 from flightserver.federation.opening import Opener
+from flightserver.federation.places import LocalRoots
 from flightserver.federation.probing import check_primary
+from flightserver.federation.rescue import Rescue
+from flightserver.federation.service import BucketService
 from flightserver.ingest.roots import Roots
 from flightserver.ingest.service import Ingest
 from flightserver.ingest.source import Limits
@@ -57,6 +62,7 @@ from flightserver.tables.compaction import Compactor
 from flightserver.tables.exporting import ExportRoot, Exports
 from flightserver.tables.external.attaching import ExternalTables
 from flightserver.tables.external.locations import Locations
+from flightserver.tables.moving import Mover
 from flightserver.tables.segments import Layout
 from flightserver.tables.versions import Versions
 from flightserver.tables.writes import Tables
@@ -84,6 +90,10 @@ class Lakehouse:
     server_name: str
     buckets: Buckets
     keeper: Keeper
+    expiry: Expiry
+    mirror: Mirror
+    mover: Mover
+    bucket_service: BucketService
     opener: Opener
     catalog: Catalog
     tables: Tables
@@ -120,7 +130,8 @@ class Lakehouse:
         root, own = data / PRIMARY, data / "server"
         _make_directories(root, own / "spill", data / "inbox")
         server_name = f"{socket.gethostname()}:{os.getpid()}"
-        buckets, opener, events = Buckets(), _opener(data, settings.buckets), Events()
+        buckets, events = Buckets(), Events()
+        opener = _opener(data, settings.buckets, Rescue(buckets, events))
         primary = _primary(settings.primary)
         buckets.add(opener.create(primary))
         check_primary(buckets.get(PRIMARY))
@@ -145,7 +156,9 @@ class Lakehouse:
         gate = Gate(admission, running, watchdog, metrics, query.timeout_seconds)
         information_schema = InformationSchema(SYSTEM_SCHEMAS)
         fixed = {
-            SYSTEM: system_tables(catalog, buckets, running, results, cache, settings.rows(), events),
+            SYSTEM: system_tables(
+                catalog, buckets, running, results, cache, settings.rows(), events=events, health=keeper.health
+            ),
             INFORMATION_SCHEMA: information_schema.tables(),
         }
         past = PastTables(catalog)
@@ -165,15 +178,26 @@ class Lakehouse:
             cache=cache,
             statement_bytes=query.statement_bytes,
         )
+        collector = _collector(catalog, buckets, settings.catalog)
         compactor = _compactor(catalog, buckets, layout, tables.dead, settings)
         auto_compaction = AutoCompaction(compactor, catalog, settings.compaction, events)
         auto_compaction.start()
         keeper.start()
+        expiry = Expiry(catalog, buckets, events, settings.buckets.expire_seconds)
+        expiry.start()
+        mirror = Mirror(catalog, buckets, events, settings.buckets.mirror_seconds)
+        mirror.start()
         return cls(
             settings=settings,
             server_name=server_name,
             buckets=buckets,
             keeper=keeper,
+            expiry=expiry,
+            mirror=mirror,
+            mover=Mover(catalog, buckets, collector),
+            bucket_service=BucketService(
+                catalog, buckets, opener, keeper, collector, LocalRoots(opener, settings.buckets.roots)
+            ),
             opener=opener,
             catalog=catalog,
             tables=tables,
@@ -189,7 +213,7 @@ class Lakehouse:
             transactions=Transactions(catalog, tables, idle_seconds=idle),
             versions=Versions(catalog, buckets),
             diffs=Diffs(engine, catalog),
-            collector=_collector(catalog, buckets, settings.catalog),
+            collector=collector,
             compactor=compactor,
             sorting=Sorting(engine, buckets),
             auto_compaction=auto_compaction,
@@ -203,6 +227,8 @@ class Lakehouse:
     def close(self) -> None:
         """Stop the threads and release the directories; what was acknowledged is on disk already."""
         self.keeper.stop()
+        self.expiry.stop()
+        self.mirror.stop()
         self.auto_compaction.stop()
         self.transactions.close()
         self.engine.close()
@@ -220,9 +246,9 @@ class Lakehouse:
         self.close()
 
 
-def _opener(data: Path, settings: BucketSettings) -> Opener:
+def _opener(data: Path, settings: BucketSettings, rescue: Rescue) -> Opener:
     timeouts = S3Timeouts(settings.connect_seconds, settings.request_seconds, settings.retry_seconds, settings.retries)
-    return Opener(data, data / settings.credentials, timeouts)
+    return Opener(data, data / settings.credentials, timeouts, rescue)
 
 
 def _primary(settings: PrimarySettings) -> Bucket:

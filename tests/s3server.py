@@ -1,4 +1,7 @@
-"""A real S3 server for tests: versitygw over a directory, on a free loopback port."""
+"""A real S3 server for tests: versitygw over a directory, on a free loopback port.
+
+`s3_server` and `s3_bucket` are fixtures; the conftest.py of a directory whose tests want them imports them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -16,13 +20,17 @@ import boto3
 import pytest
 
 from flightserver.catalog.entities import S3, Bucket, S3Place
+from flightserver.settings import Settings, load_settings
+from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Timeouts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     from types_boto3_s3 import S3Client
 
 VERSION = "v1.8.0"
+"""`.ci/run` reads this line and builds that version."""
 ACCESS_KEY = "test-access"
 SECRET_KEY = "test-secret-of-no-use-elsewhere"  # noqa: S105  # of a server that lives as long as a test
 CREDENTIALS = "environment:FLIGHTSERVER_TEST_S3"
@@ -35,7 +43,7 @@ def binary() -> str:
     candidates = [
         os.environ.get("FLIGHTSERVER_TEST_VERSITYGW"),
         shutil.which("versitygw"),
-        cache / "flightserver-ci" / "bin" / "versitygw",
+        cache / "flightserver-ci" / "bin" / VERSION / "versitygw",
         Path.home() / "go" / "bin" / "versitygw",
     ]
     for candidate in candidates:
@@ -120,6 +128,26 @@ class S3Server:
         """A bucket of the catalog in an S3 bucket of this server."""
         return Bucket(name, S3, s3=self.place(bucket, prefix))
 
+    def access(
+        self, bucket: str, prefix: str = "", timeouts: S3Timeouts | None = None, endpoint: str | None = None
+    ) -> S3Access:
+        """How an S3 bucket of this server is reached, directly or through another endpoint."""
+        location = S3Location(bucket, endpoint=endpoint or self.endpoint, prefix=prefix)
+        return S3Access(location, S3Credentials(ACCESS_KEY, SECRET_KEY), timeouts or S3Timeouts())
+
+    def settings(
+        self, data: Path, bucket: str, endpoint: str | None = None, **sections: Mapping[str, object]
+    ) -> Settings:
+        """Settings of a server whose catalog is in an S3 bucket of this server."""
+        primary = {
+            "backend": S3,
+            "bucket": bucket,
+            "endpoint": endpoint or self.endpoint,
+            "prefix": "lakehouse",
+            "credentials": CREDENTIALS,
+        }
+        return load_settings(None, {"server": {"data": data}, "primary": primary, **sections})
+
     def __enter__(self) -> Self:
         return self
 
@@ -127,3 +155,21 @@ class S3Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One server for all tests of a process; each takes an S3 bucket of its own."""
+    with S3Server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server) -> str:
+    """The name of a new S3 bucket."""
+    name = f"bucket-{next(_numbers)}"
+    s3_server.make(name)
+    return name

@@ -58,6 +58,14 @@ class RenameDataset(DatasetUpdate, frozen=True, tag="rename_dataset"):
         """Whether it is the dataset before or after."""
         return key.bucket == self.bucket and key.name in {self.name, self.new_name}
 
+    def key_after(self, key: DatasetKey) -> DatasetKey:
+        """What the dataset is called after this."""
+        return DatasetKey(self.bucket, self.new_name) if key == (self.bucket, self.name) else key
+
+    def key_before(self, key: DatasetKey) -> DatasetKey:
+        """What the dataset was called before this."""
+        return DatasetKey(self.bucket, self.name) if key == (self.bucket, self.new_name) else key
+
 
 class TagVersion(DatasetUpdate, frozen=True, tag="tag_version"):
     """Give a version of a dataset a name, by which it is found and kept; None takes the name away."""

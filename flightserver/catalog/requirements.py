@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from flightserver.catalog.entities import DatasetKey
-from flightserver.errors import CommitConflict
+from flightserver.catalog.bucket_rules import check_beside
+from flightserver.catalog.entities import Bucket, DatasetKey
+from flightserver.catalog.migration import MigrateBuckets, plan_migration
+from flightserver.errors import AlreadyExists, CommitConflict
 
 if TYPE_CHECKING:
     from flightserver.catalog.draft import State
@@ -132,6 +134,56 @@ class BucketEmpty(_Requirement, frozen=True, tag="bucket_empty"):
             self.conflict(required, f"it has {len(names)}: {', '.join(names[:5])}{', ...' if names[5:] else ''}")
 
 
+class BucketUnchanged(_Requirement, frozen=True, tag="bucket_unchanged"):
+    """The bucket is described as it was when the change of its description was prepared."""
+
+    bucket: Bucket
+
+    def check(self, state: State) -> None:
+        """Return when the description is the same."""
+        name = self.bucket.name
+        found = state.buckets.get(name)
+        if found != self.bucket:
+            self.conflict(
+                f"nobody else changes bucket {name!r}", "it was dropped" if found is None else "somebody has changed it"
+            )
+
+
+class BucketFits(_Requirement, frozen=True, tag="bucket_fits"):
+    """The bucket, which is new or gets a new name, can be beside the others.
+
+    Attributes:
+        bucket: As it is going to be.
+        instead_of: The name that it has until then, if any.
+    """
+
+    bucket: Bucket
+    instead_of: str | None = None
+
+    def check(self, state: State) -> None:
+        """Return when name, URL scheme and place are free."""
+        try:
+            check_beside(self.bucket, [each for each in state.buckets.values() if each.name != self.instead_of])
+        except AlreadyExists as error:
+            self.conflict(f"bucket {self.bucket.name!r} can be beside the others", error.message)
+
+
+class BucketHolds(_Requirement, frozen=True, tag="bucket_holds"):
+    """Exactly these datasets and views are in the bucket; names in order."""
+
+    name: str
+    relations: tuple[str, ...]
+
+    def check(self, state: State) -> None:
+        """Return when none was made, dropped or renamed."""
+        found = tuple(sorted(key.name for key in (*state.datasets, *state.views) if key.bucket == self.name))
+        if found != self.relations:
+            self.conflict(
+                f"bucket {self.name!r} has the {len(self.relations)} datasets and views that it had",
+                f"it has {len(found)}, or others",
+            )
+
+
 class SegmentsUnchanged(_DatasetRequirement, frozen=True, tag="segments_unchanged"):
     """The dataset still has these segments, and of their rows the same are alive.
 
@@ -205,6 +257,17 @@ class ViewAt(_DatasetRequirement, frozen=True, tag="view_at"):
             )
 
 
+class MigrationIs(_Requirement, frozen=True, tag="migration_is"):
+    """What is to be mended of old references is exactly this."""
+
+    migration: MigrateBuckets
+
+    def check(self, state: State) -> None:
+        """Return when a migration that is planned now is the same."""
+        if plan_migration(state).update != self.migration:
+            self.conflict("old references are those that were found", "others were written or mended")
+
+
 Requirement = (
     DatasetAbsent
     | DatasetAt
@@ -212,9 +275,13 @@ Requirement = (
     | ContentAbsent
     | BucketAbsent
     | BucketEmpty
+    | BucketUnchanged
+    | BucketFits
+    | BucketHolds
     | SegmentsUnchanged
     | NothingAppended
     | Kept
     | ViewAt
+    | MigrationIs
 )
 """Everything that a commit can require."""

@@ -81,6 +81,17 @@ class Snapshot:
             raise InternalError(msg) from error
         return Snapshot.of(draft)
 
+    def bucket(self, name: str) -> Bucket:
+        """Find a bucket by the name that it has now.
+
+        Raises:
+            NotFound: There is none; the message lists those that there are.
+        """
+        found = self.buckets.get(name)
+        if found is None:
+            raise self._no_bucket(name)
+        return found
+
     def dataset(self, name: str, bucket: str | None = None) -> Dataset:
         """Find a dataset by name.
 
@@ -121,9 +132,12 @@ class Snapshot:
     def _named(self, key: DatasetKey) -> Dataset | View | None:
         return self.datasets.get(key) or self.views.get(key)
 
+    def _no_bucket(self, name: str) -> NotFound:
+        return NotFound(f"there is no bucket {name!r}; there are: {', '.join(sorted(self.buckets))}")
+
     def _not_found(self, name: str, bucket: str | None) -> NotFound:
         if bucket is not None and bucket not in self.buckets:
-            return NotFound(f"there is no bucket {bucket!r}; there are: {', '.join(sorted(self.buckets))}")
+            return self._no_bucket(bucket)
         where = "" if bucket is None else f" in bucket {bucket!r}"
         near = self._similar(name, bucket)
         hint = f"; similar: {', '.join(near)}" if near else ""

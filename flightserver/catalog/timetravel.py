@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from flightserver.catalog.entities import Bucket, DatasetKey
+from flightserver.catalog.entities import Bucket
 from flightserver.catalog.snapshot import Snapshot
-from flightserver.catalog.updates import CreateDataset, RenameDataset
+from flightserver.catalog.updates import CreateDataset
 from flightserver.errors import InternalError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flightserver.catalog.checkpoints import Checkpoints
-    from flightserver.catalog.entities import Dataset
+    from flightserver.catalog.entities import Dataset, DatasetKey
     from flightserver.catalog.log import Commit, CommitLog, Recorded
 
 _RECENT = 8
@@ -133,8 +133,7 @@ class TimeTravel:
                     continue
                 changes.append((commit, transaction))
                 for update in reversed(transaction.updates):
-                    if isinstance(update, RenameDataset) and update.new_name == key.name and update.touches(key):
-                        key = DatasetKey(update.bucket, update.name)
+                    key = update.key_before(key)
                 if _creates(transaction, dataset.id):
                     return _versions(dataset, changes)
         msg = f"the catalog's log doesn't tell of the creation of dataset {dataset.key}"
@@ -164,7 +163,6 @@ def _creates(transaction: Recorded, dataset_id: str) -> bool:
 def _versions(dataset: Dataset, changes: list[tuple[Commit, Recorded]]) -> list[DatasetVersion]:
     """Replay the changes of one dataset, given newest first, to know its rows after each."""
     draft = Snapshot().draft(changes[-1][0].time)
-    draft.put_bucket(Bucket(dataset.bucket, backend=""))
     key: DatasetKey | None = None
     found: list[DatasetVersion] = []
     for commit, transaction in reversed(changes):
@@ -172,8 +170,11 @@ def _versions(dataset: Dataset, changes: list[tuple[Commit, Recorded]]) -> list[
             if isinstance(update, CreateDataset) and update.dataset.id == dataset.id:
                 key = update.dataset.key
             if key is not None and update.touches(key):
+                after = update.key_after(key)
+                for bucket in {key.bucket, after.bucket}:
+                    draft.put_bucket(Bucket(bucket, backend=""))
                 update.apply(draft, commit.version, commit.time)
-                key = DatasetKey(key.bucket, update.new_name) if isinstance(update, RenameDataset) else key
+                key = after
         operation = transaction.operation
         rows = 0 if key is None else draft.datasets[key].rows
         found.append(

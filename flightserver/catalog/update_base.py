@@ -26,6 +26,14 @@ class BaseUpdate(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="typ
         """Whether the update changes the dataset of this name."""
         return False
 
+    def key_after(self, key: DatasetKey) -> DatasetKey:
+        """What a dataset of this name is called after the update."""
+        return key
+
+    def key_before(self, key: DatasetKey) -> DatasetKey:
+        """What a dataset that is called so after the update was called before it."""
+        return key
+
 
 class DatasetUpdate(BaseUpdate, frozen=True):
     """Base of the updates that name one dataset."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from flightserver.catalog.bucket_updates import RenameBucket
 from flightserver.catalog.definition_updates import (
     AlterDataset,
     DropView,
@@ -34,6 +35,8 @@ from flightserver.catalog.entities import (
     check_bucket_name,
     check_dataset_name,
 )
+from flightserver.catalog.migration import MigrateBuckets
+from flightserver.catalog.move_updates import MoveDataset
 from flightserver.catalog.row_updates import RemoveRows, RestoreDataset, RewriteSegments
 from flightserver.catalog.update_base import BaseUpdate, DatasetUpdate, check_free, with_segments
 from flightserver.errors import InvalidRequest, NotFound
@@ -48,9 +51,12 @@ __all__ = [
     "DropBucket",
     "DropDataset",
     "DropView",
+    "MigrateBuckets",
+    "MoveDataset",
     "PutBucket",
     "PutView",
     "RemoveRows",
+    "RenameBucket",
     "RenameDataset",
     "ReplaceSegments",
     "RestoreDataset",
@@ -190,5 +196,8 @@ Update = (
     | PutView
     | DropView
     | SetHorizon
+    | RenameBucket
+    | MigrateBuckets
+    | MoveDataset
 )
 """Everything that a commit can say."""

@@ -1,8 +1,12 @@
-"""`flightserver buckets`: list the buckets of a server."""
+"""`flightserver buckets`: list, create, check, change, rename, drop and migrate the buckets of a server."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
+import json
+import re
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -10,20 +14,109 @@ from flightserver.cli.connecting import add_address, open_client
 from flightserver.cli.rendering import output_console, rich_table
 
 if TYPE_CHECKING:
-    import argparse
+    from flightclient import Client
 
-_COLUMNS = ("name", "backend", "url", "datasets")
+_COLUMNS = ("name", "backend", "url", "datasets", "reachable", "error", "checked")
+_VERBS = {
+    "list": "one row a bucket",
+    "create": "make a local bucket, or attach or make one on S3",
+    "check": "find out what a bucket can do; status 1 if it can't be used",
+    "limits": "change how large puts may be",
+    "rename": "call a bucket by another name",
+    "drop": "drop a bucket",
+    "migrate": "make references of old catalogs say primary",
+}
+_UNITS = {"": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_SIZE = re.compile(r"(\d+)\s*([A-Za-z]*)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the flags."""
-    parser.add_argument("verb", choices=["list"], help="what to do")
-    add_address(parser)
+    """Describe the verbs and their flags."""
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    made = {verb: verbs.add_parser(verb, help=text, description=text) for verb, text in _VERBS.items()}
+    for verb in ("create", "check", "limits", "rename", "drop"):
+        made[verb].add_argument("name", metavar="NAME", help="of the bucket")
+    _add_create(made["create"])
+    made["limits"].add_argument("--put", type=_bytes, metavar="SIZE", help="largest put, such as 512MiB")
+    made["limits"].add_argument("--vector-put", type=_bytes, metavar="SIZE", help="largest put below _vectors/")
+    made["rename"].add_argument("to", metavar="TO", help="the new name")
+    made["drop"].add_argument(
+        "--contents", choices=["keep", "delete"], help="what becomes of the files of datasets in it"
+    )
+    made["migrate"].add_argument("--dry-run", action="store_true", help="change nothing, say what would be")
+    for each in made.values():
+        add_address(each)
+
+
+def _add_create(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", metavar="DIR", help="directory of a local bucket, on the server")
+    place = parser.add_argument_group("on S3")
+    place.add_argument("--s3-bucket", metavar="NAME", help="the S3 bucket; without it the new bucket is local")
+    place.add_argument("--endpoint", metavar="URL", help="of the S3 server; without it AWS")
+    place.add_argument("--region", help="default: us-east-1")
+    place.add_argument("--prefix", help="what all keys begin with")
+    place.add_argument("--virtual-hosted", action="store_true", help="the S3 bucket's name is part of the host")
+    place.add_argument("--credentials", metavar="REF", help="where the server finds them, such as profile:NAME")
+    place.add_argument("--encryption", choices=["AES256", "aws:kms", "aws:kms:dsse"], help="of new objects")
+    place.add_argument("--kms-key", metavar="ID", help="for aws:kms")
+    place.add_argument("--make", action="store_true", help="make the S3 bucket")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one row a bucket."""
+    """Do what was asked, and print what came of it."""
     with open_client(arguments) as client:
-        buckets = client.call("bucket.list")["buckets"]
-    output_console().print(rich_table(pa.table({name: [bucket[name] for bucket in buckets] for name in _COLUMNS})))
+        if arguments.verb == "list":
+            buckets = client.call("bucket.list")["buckets"]
+            output_console().print(
+                rich_table(pa.table({name: [bucket[name] for bucket in buckets] for name in _COLUMNS}))
+            )
+            return 0
+        answer = _call(client, arguments)
+    print(json.dumps(answer, ensure_ascii=False))  # noqa: T201  # what the command prints
+    if arguments.verb == "check" and not (answer["readable"] and answer["conditional_put"]):
+        error = answer["error"] or "the store ignores conditional puts"
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201  # as other commands that fail
+        return 1
     return 0
+
+
+def _call(client: Client, arguments: argparse.Namespace) -> dict[str, Any]:
+    match arguments.verb:
+        case "create":
+            return client.call("bucket.create", _new_bucket(arguments))
+        case "check":
+            return client.call("bucket.check", {"name": arguments.name})
+        case "limits":
+            limits = {"put_bytes": arguments.put, "vector_put_bytes": arguments.vector_put}
+            return client.call("bucket.set_limits", {"name": arguments.name, **_given(limits)})
+        case "rename":
+            return client.call("bucket.rename", {"name": arguments.name, "to": arguments.to})
+        case "drop":
+            return client.call("bucket.drop", {"name": arguments.name, **_given({"contents": arguments.contents})})
+        case _:
+            return client.call("catalog.migrate_buckets", {"dry_run": arguments.dry_run})
+
+
+def _new_bucket(arguments: argparse.Namespace) -> dict[str, Any]:
+    names = ("endpoint", "region", "prefix", "credentials", "encryption", "kms_key")
+    place = _given({name: getattr(arguments, name) for name in names})
+    place |= {"path_style": False} if arguments.virtual_hosted else {}
+    place |= {"create": True} if arguments.make else {}
+    root = _given({"root": arguments.root})
+    if arguments.s3_bucket is None and not place:
+        return {"name": arguments.name, "backend": "local", **root}
+    # Flags for S3 without a bucket of S3 are a mistake that the server explains.
+    place |= _given({"bucket": arguments.s3_bucket})
+    return {"name": arguments.name, "backend": "s3", "s3": place, **root}
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _bytes(text: str) -> int:
+    found = _SIZE.fullmatch(text.strip())
+    unit = _UNITS.get(found[2].upper()) if found else None
+    if found is None or unit is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: expected bytes, or a number and KiB, MiB or GiB")
+    return int(found[1]) * unit

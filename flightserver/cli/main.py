@@ -69,7 +69,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         commands.add_parser("query", help="run one statement and print its rows"): "query",
         commands.add_parser("ingest", help="upload a file into a dataset"): "ingest",
         commands.add_parser("action", help="call an action; each answer is one line of JSON"): "action",
-        commands.add_parser("buckets", help="list the buckets"): "buckets",
+        commands.add_parser("buckets", help="list, create, check, change and drop buckets"): "buckets",
     }
     for command, name in summaries.items():
         command.set_defaults(module=f"{_PACKAGE}.{name}")

@@ -116,7 +116,12 @@ class Server:
             undo.callback(flight.stop, grace_seconds=0)
             readiness = _readiness(lakehouse, stopping)
             undo.callback(readiness.close)
-            app = create_app(lambda: _status(lakehouse, flight.uri), readiness, lakehouse.metrics.exposition)
+            app = create_app(
+                lambda: _status(lakehouse, flight.uri),
+                readiness,
+                lakehouse.metrics.exposition,
+                lakehouse.keeper.unreachable,
+            )
             web = WebServer(app, host, settings.server.http_port)
             web.start()
             undo.pop_all()

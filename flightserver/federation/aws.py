@@ -2,7 +2,10 @@
 
 Theory of operation: a client is made for each use, from the same `S3Access` as the bucket's objects, of a session of
 its own: nothing is shared between threads, and nothing but the access decides who asks whom. The timeouts are those of
-the bucket, so that a server that doesn't answer costs no more here than elsewhere.
+the bucket, so that a server that doesn't answer costs no more here than elsewhere: boto3 can't be told for how long to
+repeat a request, only how often, so that is derived from how long each may take.
+
+`environment_lock` is held while a client is made, which reads `AWS_...` variables that others change for a moment.
 
 Invariant: `translated` is the only place where errors of boto3 become errors of ours. What the server says goes to the
 log, since it may hold URLs and names of accounts.
@@ -20,20 +23,21 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from flightserver.errors import BackendUnavailable
+from flightserver.storage.credentials import environment_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from types_boto3_s3 import S3Client
 
-    from flightserver.storage.s3 import S3Access
+    from flightserver.storage.s3 import S3Access, S3Timeouts
 
 _log = logging.getLogger(__name__)
 
 _REFUSALS = frozenset(
     {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "403"}
 )
-_MAX_ATTEMPTS = 3
+_MOST_ATTEMPTS = 3
 """A boto3 request is part of an action that somebody waits for: it is repeated less often than those of objects."""
 
 
@@ -43,20 +47,21 @@ def client(access: S3Access) -> S3Client:
     config = Config(
         connect_timeout=timeouts.connect_seconds,
         read_timeout=timeouts.request_seconds,
-        retries={"total_max_attempts": min(timeouts.retries + 1, _MAX_ATTEMPTS), "mode": "standard"},
+        retries={"total_max_attempts": _attempts(timeouts), "mode": "standard"},
         s3={"addressing_style": "path" if location.path_style else "virtual"},
     )
     if not credentials.access_key_id:
         config = config.merge(Config(signature_version=UNSIGNED))
-    return boto3.session.Session().client(
-        "s3",
-        region_name=location.region,
-        endpoint_url=location.endpoint or None,
-        aws_access_key_id=credentials.access_key_id or None,
-        aws_secret_access_key=credentials.secret_access_key or None,
-        aws_session_token=credentials.session_token or None,
-        config=config,
-    )
+    with environment_lock:
+        return boto3.session.Session().client(
+            "s3",
+            region_name=location.region,
+            endpoint_url=location.endpoint or None,
+            aws_access_key_id=credentials.access_key_id or None,
+            aws_secret_access_key=credentials.secret_access_key or None,
+            aws_session_token=credentials.session_token or None,
+            config=config,
+        )
 
 
 @contextmanager
@@ -70,11 +75,11 @@ def asking(access: S3Access, action: str) -> Iterator[S3Client]:
     Raises:
         BackendUnavailable: The server doesn't answer, fails, or refuses; the cause is the error of boto3.
     """
-    with closing(client(access)) as s3:
-        try:
+    try:
+        with closing(client(access)) as s3:
             yield s3
-        except (BotoCoreError, ClientError) as error:
-            raise translated(error, action) from error
+    except (BotoCoreError, ClientError) as error:
+        raise translated(error, action) from error
 
 
 def code(error: ClientError) -> str:
@@ -90,3 +95,9 @@ def translated(error: BotoCoreError | ClientError, action: str) -> BackendUnavai
             return BackendUnavailable(f"can't {action}: the S3 server refuses the credentials")
         return BackendUnavailable(f"can't {action}: the S3 server answers {code(error) or 'an error'}")
     return BackendUnavailable(f"can't {action}: the S3 server doesn't answer")
+
+
+def _attempts(timeouts: S3Timeouts) -> int:
+    """How often a request may be sent, so that all of it takes about as long as with the bucket's objects."""
+    in_time = int(timeouts.retry_seconds // timeouts.request_seconds)
+    return 1 + min(timeouts.retries, in_time, _MOST_ATTEMPTS - 1)

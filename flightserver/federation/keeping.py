@@ -17,15 +17,16 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from flightserver.catalog.entities import OLD_PRIMARY, PRIMARY
+from flightserver.catalog.entities import PRIMARY
+from flightserver.catalog.migration import home
 from flightserver.errors import FlightserverError
-from flightserver.federation.opening import reachable
+from flightserver.federation.opening import reachable, unreachable
+from flightserver.storage.health import Health
 
 if TYPE_CHECKING:
     from flightserver.catalog.catalog import Catalog
@@ -41,26 +42,6 @@ PROBE = "_staging/probe"
 _CHECKERS = 8
 _CREDENTIALS_SECONDS = 300.0
 """Between two looks for credentials, which may have been renewed; some ask a server for them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What the last look at a bucket found.
-
-    Attributes:
-        checked: When, UTC.
-        latency_ms: What asking for an object took.
-        error: Why it can't be reached, or None.
-    """
-
-    checked: datetime
-    latency_ms: float
-    error: str | None = None
-
-    @property
-    def reachable(self) -> bool:
-        """Whether it answered."""
-        return self.error is None
 
 
 class Keeper:
@@ -116,6 +97,11 @@ class Keeper:
         with self._lock:
             return self._health.get(name)
 
+    def unreachable(self) -> dict[str, str]:
+        """Buckets that the last look couldn't reach, and why."""
+        with self._lock:
+            return {name: health.error for name, health in sorted(self._health.items()) if health.error is not None}
+
     def refresh(self) -> None:
         """Make the open buckets the same as the catalog's, now."""
         there = self._catalog.snapshot().buckets
@@ -132,7 +118,7 @@ class Keeper:
         """Look at a bucket now."""
         bucket = self._buckets.get(name)
         began = time.monotonic()
-        error = reachable(bucket.objects)
+        error = unreachable(bucket)
         if error is None:
             try:
                 bucket.objects.head(PROBE)
@@ -149,9 +135,7 @@ class Keeper:
 
     def _load(self, name: str) -> OpenBucket | None:
         there = self._catalog.snapshot().buckets
-        bucket = there.get(name) or next((one for one in there.values() if name in one.former), None)
-        if bucket is None and name in OLD_PRIMARY:
-            bucket = there[PRIMARY]
+        bucket = there.get(home(there, name))
         if bucket is None:
             return None
         if bucket.name in self._buckets:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flightserver.catalog.entities import Bucket, S3Place
+    from flightserver.federation.rescue import Rescue
     from flightserver.storage.objects import ObjectMeta, Objects, ObjectWriter
 
 
@@ -35,18 +36,21 @@ class Opener:
         data: The data directory: local buckets without a root are in it.
         credentials: Directory of files of credentials.
         timeouts: Of all S3 buckets.
+        rescue: Reads what a bucket can't serve, if anybody does.
     """
 
     data: Path
     credentials: Path
     timeouts: S3Timeouts
+    rescue: Rescue | None = None
 
     def open(self, bucket: Bucket) -> OpenBucket:
         """Open a bucket, reachable or not."""
         try:
-            return self._open(bucket)
+            return self._rescued(self._open(bucket))
         except FlightserverError as error:
-            return OpenBucket(bucket.name, Unreachable(bucket.name, str(error)), url_scheme(bucket.name))
+            objects = Unreachable(bucket.name, str(error))
+            return self._rescued(OpenBucket(bucket.name, objects, url_scheme(bucket.name)))
 
     def create(self, bucket: Bucket) -> OpenBucket:
         """Open a bucket that is new: the directory of a local one is made.
@@ -61,7 +65,7 @@ class Opener:
             except OSError as error:
                 msg = f"the directory of bucket {bucket.name!r} can't be made ({error.strerror})"
                 raise BackendUnavailable(msg) from error
-        return self._open(bucket)
+        return self._rescued(self._open(bucket))
 
     def root(self, bucket: Bucket) -> Path:
         """The directory of a local bucket."""
@@ -86,6 +90,9 @@ class Opener:
         )
         return S3Access(location, find_credentials(place.credentials, self.credentials), self.timeouts)
 
+    def _rescued(self, bucket: OpenBucket) -> OpenBucket:
+        return bucket if self.rescue is None else self.rescue.beside(bucket)
+
     def _open(self, bucket: Bucket) -> OpenBucket:
         limits = bucket.limits or PutLimits()
         scheme = url_scheme(bucket.name)
@@ -95,8 +102,7 @@ class Opener:
             return OpenBucket(bucket.name, objects, scheme, s3=access)
         root = self.root(bucket)
         if not root.is_dir():
-            msg = f"the directory of bucket {bucket.name!r} isn't there: is its disk mounted?"
-            raise BackendUnavailable(msg)
+            raise BackendUnavailable(_not_there(bucket.name))
         objects = LimitedObjects(LocalObjects(root), limits.put_bytes, limits.vector_put_bytes)
         return OpenBucket(bucket.name, objects, scheme, local_root=root)
 
@@ -148,3 +154,17 @@ class Unreachable:
 def reachable(objects: Objects) -> str | None:
     """Why objects can't be reached as they were opened, or None."""
     return objects.reason if isinstance(objects, Unreachable) else None
+
+
+def unreachable(bucket: OpenBucket) -> str | None:
+    """Why a bucket can't be reached, as far as that can be known without asking a server, or None.
+
+    A local bucket whose directory has gone would otherwise look like one without objects.
+    """
+    if bucket.local_root is not None and not bucket.local_root.is_dir():
+        return _not_there(bucket.name)
+    return reachable(bucket.objects)
+
+
+def _not_there(name: str) -> str:
+    return f"the directory of bucket {name!r} isn't there: is its disk mounted?"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import AlreadyExists, BackendUnavailable, FlightserverError
-from flightserver.federation.opening import reachable
+from flightserver.federation.opening import unreachable
 from flightserver.storage.objects import STAGING
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Probe:
 
 def probe(bucket: OpenBucket) -> Probe:
     """Try it, with an object below `_staging/` that is deleted again."""
-    reason = reachable(bucket.objects)
+    reason = unreachable(bucket)
     if reason is not None:
         return Probe(error=reason)
     key = f"{STAGING}probe-{new_ulid()}"
@@ -59,7 +59,7 @@ def probe(bucket: OpenBucket) -> Probe:
         return Probe(reachable=True, readable=True, latency_ms=latency, error=str(error))
     try:
         conditional = _refuses_twice(bucket, key)
-        same = bucket.objects.get(key) == b"1"
+        same = bucket.objects.get(key) == (b"1" if conditional else b"2")
         return Probe(reachable=True, readable=same, writable=True, conditional_put=conditional, latency_ms=latency)
     except FlightserverError as error:
         return Probe(reachable=True, writable=True, latency_ms=latency, error=str(error))

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.flight as fl
 
-from flightserver.catalog.entities import check_bucket_name
+from flightserver.catalog.entities import PRIMARY, check_bucket_name
 from flightserver.errors import InvalidRequest
 from flightserver.flight.sql.sessions import NO_SESSION, Session, Sessions
 from flightserver.flight.status import translated
+from flightserver.query.namespace import PUBLIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -77,6 +78,16 @@ class CallContext:
     traceparent: str = ""
     started: float = field(default_factory=time.monotonic)
     is_cancelled: Callable[[], bool] | None = None
+
+    @property
+    def schema(self) -> str:
+        """Where bare names are looked up first: the session's schema, or `public`."""
+        return self.session.options.schema or PUBLIC
+
+    def home(self, schema: str | None) -> str:
+        """The bucket of a table that is made in a schema, or of a bare name when that is None or empty."""
+        wanted = schema or self.schema
+        return (self.bucket or PRIMARY) if wanted == PUBLIC else wanted
 
 
 class CallMiddleware(fl.ServerMiddleware):

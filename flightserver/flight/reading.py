@@ -141,8 +141,16 @@ class Reading:
         request = self._statements.request(call, wanted, is_cancelled, {INPUT: given})
         return self._statements.batches(request)
 
+    def check_bucket(self, call: CallContext) -> None:
+        """Return when the bucket of the call, if it names one, exists.
+
+        Raises:
+            NotFound: It doesn't; lists those that do.
+        """
+        self._queries.scope(Request(sql="", bucket=call.bucket))
+
     def _diff(self, call: CallContext, plain: PlainDiff) -> Diff:
-        scope = self._queries.scope(Request(sql="", bucket=plain.bucket or call.bucket))
+        scope = self._queries.scope(Request(sql="", bucket=plain.bucket or call.bucket, schema=call.schema))
         found = scope.dataset(plain.diff, plain.bucket)
         return self._diffs.between(
             found, moment(found, plain.from_), None if plain.to is None else moment(found, plain.to)
@@ -165,7 +173,7 @@ class Reading:
     def _relation(self, call: CallContext, path: list[bytes]) -> tuple[int, Dataset | View]:
         table = table_path(path)
         options = call.session.options
-        scope = self._queries.scope(Request(sql="", bucket=call.bucket, as_of=options.as_of))
+        scope = self._queries.scope(Request(sql="", bucket=call.bucket, schema=call.schema, as_of=options.as_of))
         return scope.snapshot.version, scope.relation(table.name, table.schema)
 
     def _table_info(self, call: CallContext, descriptor: Any, one: Dataset | View, version: int) -> fl.FlightInfo:

@@ -13,12 +13,16 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from flightserver.errors import BackendUnavailable, InvalidRequest
+from flightserver.flight.actions.bucket_objects import BucketObjectActions
+from flightserver.flight.actions.buckets import BucketActions
 from flightserver.flight.actions.cache import CacheActions
+from flightserver.flight.actions.catalog import catalog_actions
 from flightserver.flight.actions.changes import ChangeActions
 from flightserver.flight.actions.datasets import DatasetActions
 from flightserver.flight.actions.ingest import ingest_actions
 from flightserver.flight.actions.interop import InteropActions
 from flightserver.flight.actions.maintenance import MaintenanceActions
+from flightserver.flight.actions.moving import MovingActions
 from flightserver.flight.actions.registry import Registry
 from flightserver.flight.actions.results import result_actions
 from flightserver.flight.actions.versions import VersionActions
@@ -84,12 +88,16 @@ class FlightServer(fl.FlightServerBase):
             [
                 *ingest_actions(lakehouse.ingest, lakehouse.metrics),
                 *result_actions(lakehouse.queries, statements, lakehouse.results, settings.results.page_rows),
+                *BucketActions(lakehouse).actions(),
                 *DatasetActions(lakehouse).actions(),
                 *CacheActions(lakehouse).actions(),
                 *ChangeActions(lakehouse).actions(),
                 *InteropActions(lakehouse, lakehouse.external, lakehouse.exports).actions(),
                 *VersionActions(lakehouse).actions(),
                 *MaintenanceActions(lakehouse).actions(),
+                *MovingActions(lakehouse).actions(),
+                *BucketObjectActions(lakehouse).actions(),
+                *catalog_actions(lakehouse.catalog, lakehouse.events),
             ]
         )
         try:
@@ -149,8 +157,10 @@ class FlightServer(fl.FlightServerBase):
     def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
         """Runs SQL against the rows sent, as table `input`, and sends the result back."""
         self._check_size(descriptor)
+        call = call_context(context)
+        self._reading.check_bucket(call)
         given = (sent_schema(reader), held_batches(reader, self._input_bytes))
-        schema, batches = self._reading.exchange(call_context(context), descriptor, given, context.is_cancelled)
+        schema, batches = self._reading.exchange(call, descriptor, given, context.is_cancelled)
         # A client that goes away must not leave the statement to the garbage collector.
         with closing(batches):
             writer.begin(schema)

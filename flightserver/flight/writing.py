@@ -20,7 +20,7 @@ from flightserver.flight.sql.decoding import decode_command
 from flightserver.flight.sql.statements import Wanted
 from flightserver.flight.streams import SentRows, held_batches, one_batch, sent_batches, sent_schema
 from flightserver.ingest.service import StreamRequest
-from flightserver.query.namespace import CATALOG, PUBLIC
+from flightserver.query.namespace import CATALOG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,10 +75,12 @@ class Writing:
 
         Raises:
             InvalidRequest: The descriptor is none of the known forms, or the stream is not valid Arrow.
+            NotFound: There is no such bucket, or what the descriptor names.
         """
+        self._ingest.check_bucket(call.bucket or PRIMARY)
         if descriptor.descriptor_type == fl.DescriptorType.PATH:
             table = table_path(descriptor.path)
-            self._ingest_rows(call, PlainIngest(ingest=table.name, bucket=_bucket(table.schema)), reader, writer)
+            self._ingest_rows(call, PlainIngest(ingest=table.name, bucket=table.schema), reader, writer)
             return
         command = decode_command(descriptor.command)
         if command is None:
@@ -137,7 +139,7 @@ class Writing:
                 f"if_not_exists={command.if_not_exists.name} with if_exists={command.if_exists.name} is not a mode: "
                 "expected create, append, replace or create_append"
             )
-        ingest = PlainIngest(ingest=command.table, mode=mode, bucket=_bucket(command.db_schema))
+        ingest = PlainIngest(ingest=command.table, mode=mode, bucket=command.db_schema)
         result = self._load(call, ingest, reader, command.transaction_id)
         writer.write(results.updated_rows(result.rows))
 
@@ -149,6 +151,7 @@ class Writing:
         self, call: CallContext, ingest: PlainIngest, reader: Any, transaction_id: bytes | None = None
     ) -> WriteResult:
         request = _stream_request(call, ingest)
+        self._ingest.check_bucket(request.bucket)
         if transaction_id is None:
             result = self._ingest.stream(request, SentRows(reader))
         else:
@@ -190,16 +193,12 @@ class Writing:
 def _stream_request(call: CallContext, ingest: PlainIngest) -> StreamRequest:
     return StreamRequest(
         dataset=ingest.ingest,
-        bucket=ingest.bucket or call.bucket or PRIMARY,
+        bucket=call.home(ingest.bucket),
         mode=ingest.mode,
         operation=Operation(id=new_ulid(), kind=f"ingest {ingest.mode}", detail=ingest.ingest, user=call.user),
         primary_key=ingest.primary_key,
         evolve=ingest.evolve,
     )
-
-
-def _bucket(schema: str | None) -> str | None:
-    return None if schema in {None, "", PUBLIC} else schema
 
 
 def _is_binary(kind: pa.DataType) -> bool:

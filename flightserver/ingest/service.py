@@ -107,6 +107,7 @@ class Ingest:
             AlreadyExists: Mode create, and the dataset is there.
             SchemaDrift: The rows don't fit the dataset.
         """
+        self.check_bucket(request.bucket)
         mode = mode_named(request.mode)
         uploaded = is_upload_id(request.source)
         path = self._uploads.open(request.source) if uploaded else self._roots.find(request.source)
@@ -162,6 +163,7 @@ class Ingest:
             AlreadyExists: Mode create, and the dataset is there.
             SchemaDrift: The rows don't fit the dataset.
         """
+        self.check_bucket(request.bucket)
         write = WriteRequest(
             name=request.dataset,
             bucket=request.bucket,
@@ -177,6 +179,14 @@ class Ingest:
         )
         writes = self._writes if transaction is None else self._writes.within(transaction)
         return writes.write(write, reader)
+
+    def check_bucket(self, name: str) -> None:
+        """Return when rows can go into a bucket of this name: asked before any of them is read.
+
+        Raises:
+            NotFound: There is none; the message lists those that there are.
+        """
+        self._catalog.snapshot().bucket(name)
 
     def _known(self, request: FileRequest, mode: Mode, content: str) -> WriteResult | None:
         """The answer to an append of bytes that the dataset has; other modes need the schema to tell."""

@@ -17,7 +17,7 @@ from flightserver.query.rowtable import table_of
 from flightserver.tables.schema import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _S = pa.string()
 _I = pa.int64()
@@ -123,11 +123,15 @@ def _precision(kind: pa.DataType) -> tuple[int | None, int | None, int | None]:
 def placements(scope: Scope) -> Iterator[tuple[str, str, Dataset | View]]:
     """Each dataset and view where a client finds it: under its bucket, and in `public` where its bare name means it."""
     found = scope.snapshot
-    relations: Iterable[tuple[DatasetKey, Dataset | View]] = (*found.datasets.items(), *found.views.items())
+    relations: Sequence[tuple[DatasetKey, Dataset | View]] = (*found.datasets.items(), *found.views.items())
+    homes: dict[str, list[str]] = {}
+    for key, _ in relations:
+        homes.setdefault(key.name, []).append(key.bucket)
     for key, relation in relations:
         yield key.bucket, key.name, relation
-        home = DatasetKey(PRIMARY, key.name)
-        if key.bucket == PRIMARY or (home not in found.datasets and home not in found.views):
+        there = homes[key.name]
+        first = next((bucket for bucket in (scope.bucket, PRIMARY) if bucket in there), None)
+        if key.bucket == first or len(there) == 1:
             yield PUBLIC, key.name, relation
 
 

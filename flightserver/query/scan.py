@@ -15,16 +15,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from datafusion import SessionContext, col, lit
 from datafusion.catalog import Table
+from msgspec.structs import replace
 
 from flightserver.errors import BackendUnavailable
 from flightserver.query.filescan import scan_files
 from flightserver.query.quoting import quoted
+from flightserver.storage.buckets import MISSING
 from flightserver.tables.reading import read_segment
 from flightserver.tables.rowids import RowIds, disjoint
 from flightserver.tables.schema import ROW_ID, decode, stored, stored_name, visible
@@ -43,6 +46,9 @@ if TYPE_CHECKING:
 _KEPT_TABLES = 2048
 
 _DEAD_ID = "__dead"
+
+_ASKED_AT_ONCE = 16
+"""Segments that an S3 server is asked for at the same time: each question is a round trip, and takes nothing else."""
 
 _SMALL_ROWS = 65_536
 """A segment of at most so many rows, and bytes in its files, is held in memory when its dataset has others."""
@@ -140,10 +146,12 @@ class Scans:
                 cached.table = self.memory_table(visible(decode(dataset.schema)), cached)
             return cached.table
         small = {segment.id for segment in small_segments(dataset)}
-        for segment in dataset.segments:
-            if segment.id not in small:
-                self._check(segment)
-        key = (*dataset.state, row_ids)
+        found = self._all_served([one for one in dataset.segments if one.id not in small])
+        served = tuple(found.get(one.id, one) for one in dataset.segments)
+        dataset = replace(dataset, segments=served)
+        # Where they are is no part of the state: a dataset may have been moved, or its bucket be opened otherwise.
+        urls = tuple(self._buckets.get(segment.bucket).url(segment.directory) for segment in served)
+        key = (*dataset.state, urls, row_ids)
         with self._lock:
             kept = self._tables.get(key)
             if kept is not None:
@@ -169,21 +177,44 @@ class Scans:
         private = SessionContext()
         return private.create_dataframe(batches, name="partitions")
 
+    def _all_served(self, segments: Sequence[Segment]) -> dict[str, Segment]:
+        """By id, these segments where they can be read. Servers are asked for several of them at once."""
+        if len(segments) > 1 and any(self._buckets.get(one.bucket).s3 is not None for one in segments):
+            with ThreadPoolExecutor(min(len(segments), _ASKED_AT_ONCE), thread_name_prefix="segment-check") as pool:
+                return {served.id: served for served in pool.map(self._served, segments)}
+        return {segment.id: self._served(segment) for segment in segments}
+
+    def _served(self, segment: Segment) -> Segment:
+        """The segment in its bucket, or in the rescue bucket when only that has all of its files."""
+
+        def check(bucket: str) -> None:
+            self._check(segment if bucket == segment.bucket else replace(segment, bucket=bucket))
+
+        serving = self._buckets.get(segment.bucket).serving(segment.object_keys(), check)
+        return segment if serving == segment.bucket else replace(segment, bucket=serving)
+
     def _check(self, segment: Segment) -> None:
         """The engine takes a missing or empty file for one without rows, so each use of a table looks first."""
-        objects = self._buckets.get(segment.bucket).objects
+        bucket = self._buckets.get(segment.bucket)
+        keys = segment.object_keys()
+        if bucket.s3 is not None and len(keys) > 1:
+            listed = {meta.key: meta for meta in bucket.objects.list(f"{segment.directory}/")}
+            there = [listed.get(key) for key in keys]  # by one request
+        else:
+            there = [bucket.objects.head(key) for key in keys]
         size = 0
-        for key in segment.object_keys():
-            found = objects.head(key)
+        for key, found in zip(keys, there, strict=True):
             if found is None:
                 raise BackendUnavailable(
-                    f"file {key!r} of bucket {segment.bucket!r} is missing: restore it from a backup"
+                    f"file {key!r} of bucket {segment.bucket!r} is missing: restore it from a backup",
+                    details={MISSING: key},
                 )
             size += found.size
         if size != segment.bytes:
             raise BackendUnavailable(
                 f"the files of {segment.directory!r} in bucket {segment.bucket!r} have {size:,} bytes and should have "
-                f"{segment.bytes:,}: restore them from a backup"
+                f"{segment.bytes:,}: restore them from a backup",
+                details={MISSING: segment.directory},
             )
 
     def _build(self, dataset: Dataset, small: set[str], *, row_ids: bool) -> Table:

@@ -5,6 +5,12 @@ variables, when a store is made (`AmazonS3Builder::from_env` of the crate object
 variables that say what belongs to this bucket and nothing else, and they are put back at once. Stores are made one
 at a time; other libraries of this process that look at these variables, of which ours is only boto3, are
 called by `flightserver.storage.credentials` under the same lock.
+
+How often the engine's store tries again can't be set: 10 times, within 180 s (`RetryConfig::default` of object_store
+0.13). So that a server that stops answering in the middle of a query costs `retry_seconds` and the pauses between the
+tries, some 5 s, each try may take an eleventh of it. That is no limit to how long a body may take: a body that breaks
+off is asked for again from where it broke off (measured: 4 MB at 1 MB/s arrive by tries of 0.5 s). A server that
+doesn't answer from the start is noticed before that, by `flightserver.query.scan`, which looks for the files.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from datafusion.object_store import AmazonS3, LocalFileSystem
 
+from flightserver.catalog.entities import PRIMARY
 from flightserver.storage.credentials import environment_lock
 
 if TYPE_CHECKING:
@@ -23,10 +30,16 @@ if TYPE_CHECKING:
     from datafusion import SessionContext
 
     from flightserver.storage.buckets import OpenBucket
-    from flightserver.storage.s3 import S3Access
+    from flightserver.storage.s3 import S3Access, S3Timeouts
+
+_ENGINE_RETRIES = 10
+_LEAST_SECONDS = 0.5
+"""Of one try: a server that is well may take that long to begin an answer."""
 
 URL_HOST = "data"
 """Host part of `lakehouse-<bucket>://data/<key>`."""
+OLD_SCHEME = "lakehouse"
+"""Of URLs from before there were several buckets: `lakehouse://data/<key>` is in primary."""
 
 
 def register_store(context: SessionContext, bucket: OpenBucket) -> None:
@@ -38,12 +51,14 @@ def register_store(context: SessionContext, bucket: OpenBucket) -> None:
     else:
         return
     context.register_object_store(f"{bucket.url_scheme}://", store, URL_HOST)
+    if bucket.name == PRIMARY:
+        context.register_object_store(f"{OLD_SCHEME}://", store, URL_HOST)
 
 
 def _s3_store(access: S3Access) -> AmazonS3:
     location, credentials, timeouts = access.location, access.credentials, access.timeouts
     variables = {
-        "AWS_TIMEOUT": f"{timeouts.request_seconds:g}s",
+        "AWS_TIMEOUT": f"{_try_seconds(timeouts):g}s",
         "AWS_CONNECT_TIMEOUT": f"{timeouts.connect_seconds:g}s",
         "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": str(not location.path_style).lower(),
     }
@@ -59,6 +74,12 @@ def _s3_store(access: S3Access) -> AmazonS3:
             endpoint=location.endpoint or None,
             allow_http=location.endpoint.startswith("http://"),
         )
+
+
+def _try_seconds(timeouts: S3Timeouts) -> float:
+    """How long one of the engine's tries may take."""
+    share = timeouts.retry_seconds / (_ENGINE_RETRIES + 1)
+    return min(timeouts.request_seconds, max(share, _LEAST_SECONDS))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from flightserver.query.buckets_table import BUCKETS, buckets_table
 from flightserver.query.rowtable import table_of
 from flightserver.tables.schema import decode
 from flightserver.tables.segments import read_manifest
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from flightserver.query.results import ResultStore
     from flightserver.query.running import RunningQueries
     from flightserver.storage.buckets import Buckets
+    from flightserver.storage.health import Health
     from flightserver.telemetry import Events
 
 _UTC = pa.timestamp("us", tz="UTC")
@@ -121,16 +123,6 @@ QUERIES = pa.schema(
     ]
 )
 SETTINGS = pa.schema([("name", pa.string()), ("value", pa.string())])
-BUCKETS = pa.schema(
-    [
-        ("name", pa.string()),
-        ("backend", pa.string()),
-        ("url", pa.string()),
-        ("datasets", pa.int64()),
-        ("rows", pa.int64()),
-        ("bytes", pa.int64()),
-    ]
-)
 RESULTS = pa.schema(
     [
         ("query_id_prefix", pa.string()),
@@ -309,27 +301,6 @@ def _queries(running: RunningQueries) -> Callable[[Scope], pa.Table]:
     )
 
 
-def _buckets(buckets: Buckets) -> Callable[[Scope], pa.Table]:
-    def rows(scope: Scope) -> pa.Table:
-        found = []
-        for bucket in scope.snapshot.buckets.values():
-            mine = [one for one in scope.snapshot.datasets.values() if one.bucket == bucket.name]
-            url = buckets.get(bucket.name).url("")
-            found.append(
-                (
-                    bucket.name,
-                    bucket.backend,
-                    url,
-                    len(mine),
-                    sum(one.rows for one in mine),
-                    sum(one.bytes for one in mine),
-                )
-            )
-        return table_of(BUCKETS, found)
-
-    return rows
-
-
 def _results(results: ResultStore) -> Callable[[Scope], pa.Table]:
     return lambda _: table_of(
         RESULTS,
@@ -357,14 +328,16 @@ def _cache(cache: Cache) -> Callable[[Scope], pa.Table]:
     )
 
 
-def system_tables(
+def system_tables(  # noqa: PLR0913  # whatever there is a table of
     catalog: Catalog,
     buckets: Buckets,
     running: RunningQueries,
     results: ResultStore,
     cache: Cache,
     settings: list[tuple[str, str]],
+    *,
     events: Events,
+    health: Callable[[str], Health | None],
 ) -> Mapping[str, Callable[[Scope], pa.Table]]:
     """Every table of the schema `system`: name -> function that computes it for a scope."""
     return {
@@ -377,7 +350,7 @@ def system_tables(
         "commits": _commits(catalog),
         "queries": _queries(running),
         "settings": lambda _: table_of(SETTINGS, settings),
-        "buckets": _buckets(buckets),
+        "buckets": buckets_table(health),
         "results": _results(results),
         "cache": _cache(cache),
         "events": lambda _: table_of(

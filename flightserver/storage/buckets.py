@@ -12,17 +12,20 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import quote
 
 from flightserver.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from flightserver.storage.objects import Objects
+    from flightserver.storage.objects import ObjectMeta, Objects
     from flightserver.storage.s3 import S3Access
+
+ALSO_ASKED = "also_asked"
+"""In the details of an error of reading: the bucket that was asked too, in vain."""
 
 _HOST_CHARACTERS = str.maketrans(":_", "--")
 
@@ -30,6 +33,26 @@ _HOST_CHARACTERS = str.maketrans(":_", "--")
 def url_scheme(name: str) -> str:
     """The scheme of a bucket's URLs: `profile:user` -> `lakehouse-profile-user`. Two names may share one."""
     return f"lakehouse-{name.translate(_HOST_CHARACTERS)}"
+
+
+MISSING = "missing"
+"""In the details of a `BackendUnavailable`: what isn't there or isn't whole, in a bucket that answers."""
+
+
+class Reads(Protocol):
+    """What reads objects that are never written again, like `Objects`, here or elsewhere."""
+
+    def get(self, key: str) -> bytes:
+        """Return all bytes of an object."""
+
+    def open(self, key: str) -> BinaryIO:
+        """Open an object for random access."""
+
+    def head(self, key: str) -> ObjectMeta | None:
+        """Return what is known of an object, or None."""
+
+    def serving(self, keys: Sequence[str], check: Callable[[str], None]) -> str:
+        """Name of the bucket that has these objects; `check` is called with names, and raises where they aren't."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +65,7 @@ class OpenBucket:
         url_scheme: The scheme under which the engine knows it.
         local_root: The directory of a local bucket that can be read, else None.
         s3: How the engine reaches an S3 bucket, else None.
+        reads: Reads its objects where that isn't done by `objects` alone (`flightserver.federation.rescue`).
     """
 
     name: str
@@ -49,6 +73,27 @@ class OpenBucket:
     url_scheme: str
     local_root: Path | None = None
     s3: S3Access | None = None
+    reads: Reads | None = None
+
+    @property
+    def reading(self) -> Objects | Reads:
+        """What files are read from: this bucket's objects, or other copies of them where it can't serve them."""
+        return self.objects if self.reads is None else self.reads
+
+    def serving(self, keys: Sequence[str], check: Callable[[str], None]) -> str:
+        """Name of the bucket from which these objects can be read, this one if it has them.
+
+        Args:
+            keys: Of the objects.
+            check: Called with the name of a bucket; raises unless it has them.
+
+        Raises:
+            BackendUnavailable: As `check` does; the message names all buckets that were asked.
+        """
+        if self.reads is None:
+            check(self.name)
+            return self.name
+        return self.reads.serving(keys, check)
 
     def url(self, key: str) -> str:
         """The URL by which the engine reads an object, or those under a prefix."""

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -19,13 +20,15 @@ from typing import TYPE_CHECKING
 
 import boto3
 import msgspec
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ProfileNotFound
 
 from flightserver.errors import BackendUnavailable, InvalidRequest
 from flightserver.storage.s3 import S3Credentials
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 environment_lock = threading.Lock()
 """Held by who reads `AWS_...` variables, and by who changes them for a moment."""
@@ -112,8 +115,14 @@ def _from_aws(reference: str, profile: str) -> S3Credentials:
     try:
         found = boto3.Session(profile_name=profile or None).get_credentials()
         frozen = found and found.get_frozen_credentials()
+    except ProfileNotFound:
+        msg = f"credentials {reference!r} aren't there: the AWS configuration of the server has no such profile"
+        raise BackendUnavailable(msg) from None
     except BotoCoreError as error:
-        raise BackendUnavailable(f"credentials {reference!r} can't be found: {error}") from None
+        # Its text has paths of this machine.
+        _log.warning("the AWS configuration can't be used", extra={"credentials": reference, "error": str(error)})
+        msg = f"credentials {reference!r} can't be had: the AWS configuration can't be read or used"
+        raise BackendUnavailable(msg) from None
     if not frozen or not frozen.access_key or not frozen.secret_key:
         msg = f"credentials {reference!r} aren't there: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
         raise BackendUnavailable(msg)

@@ -1,22 +1,26 @@
-"""How large a put may be: by the prefix of its key.
+"""How large an object may be: by the prefix of its key.
 
 `VECTORS` is the one constant for the prefix of vector indexes, which are single large objects: whoever stores them
 takes it from here, so that the limit and the store can't disagree. A large put has its bytes in memory on the way, so
 at most `LARGE_AT_ONCE` of them are in flight in a process; others wait for their turn.
 
 Theory of operation: `LimitedObjects` stands before the objects of a bucket. A put, whose size is known, is refused
-before anything is sent. Files of datasets are written by writers, which are cut by the layout and have no limit here.
+before its bytes are looked at or sent; who knows a size before there are bytes asks `check`. A writer, whose size
+isn't known, is limited below `VECTORS`, where it is refused at the first byte too many and leaves nothing.
+Files of datasets are written by writers as well, which the layout cuts; they have no limit here.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from flightserver.errors import LimitExceeded
+from flightserver.storage.objects import check_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import TracebackType
 
     from flightserver.storage.objects import ObjectMeta, Objects, ObjectWriter
 
@@ -57,8 +61,9 @@ class LimitedObjects:
 
         Raises:
             LimitExceeded: They are too many.
+            InvalidRequest: It can't be a key.
         """
-        limit = self.limit(key)
+        limit = self.limit(check_key(key))
         if size > limit:
             what = f"below {VECTORS!r}" if key.startswith(VECTORS) else f"outside of {VECTORS!r}"
             msg = (
@@ -85,7 +90,8 @@ class LimitedObjects:
 
     def writer(self, key: str) -> ObjectWriter:
         """Start an object of unknown size."""
-        return self.inner.writer(key)
+        writer = self.inner.writer(key)
+        return _LimitedWriter(writer, self, key) if key.startswith(VECTORS) else writer
 
     def open(self, key: str) -> BinaryIO:
         """Open an object for random access."""
@@ -98,3 +104,56 @@ class LimitedObjects:
     def delete(self, key: str) -> None:
         """Delete an object, if there is one."""
         self.inner.delete(key)
+
+
+class _LimitedWriter:
+    """A writer that gives up, and leaves nothing, when it gets more bytes than its key may have."""
+
+    def __init__(self, writer: ObjectWriter, limits: LimitedObjects, key: str) -> None:
+        self._writer = writer
+        self._limits = limits
+        self._key = key
+
+    @property
+    def closed(self) -> bool:
+        return self._writer.closed
+
+    def write(self, data: bytes | memoryview) -> int:
+        try:
+            self._limits.check(self._key, self._writer.tell() + memoryview(data).nbytes)
+        except LimitExceeded:
+            self._writer.abort()
+            raise
+        return self._writer.write(data)
+
+    def tell(self) -> int:
+        return self._writer.tell()
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return self._writer.writable()
+
+    def seekable(self) -> bool:
+        return False
+
+    def commit(self) -> ObjectMeta:
+        return self._writer.commit()
+
+    def abort(self) -> None:
+        self._writer.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.abort()

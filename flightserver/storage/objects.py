@@ -40,8 +40,9 @@ class ObjectMeta:
     Attributes:
         key: Where it is.
         size: In bytes.
-        etag: Opaque; differs between any two objects that the key ever had.
-        modified: When it was written, UTC.
+        etag: Opaque; differs between any two objects with different bytes that the key ever had.
+        modified: When it was written, UTC. S3 doesn't say so when it answers a put: what a put returns then has the
+            time of this machine's clock, and `head` and `list` have the server's.
     """
 
     key: str

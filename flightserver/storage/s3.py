@@ -7,7 +7,11 @@ object by one conditional put, a large one in parts, which S3 can't make conditi
 ULID in them, so that no two writers share one, and a taken key is refused before.
 
 A put whose answer was lost may have worked. obstore would repeat it and find its own object in the way, so puts are
-repeated here: after a failure that leaves the question open, an object with the same bytes is taken for ours.
+repeated here: after a failure that leaves the question open, an object with the same bytes is taken for ours. Of a
+large object the size decides, since nobody else writes its key.
+
+The answer to a put has no time of the object, and asking for it would be a request more for each commit; so what a put
+returns has the time of this machine's clock (`ObjectMeta`).
 
 `S3Timeouts` bound what a server that doesn't answer costs: a request that is read again is given up after
 `retry_seconds`, and so is a put.
@@ -170,6 +174,8 @@ class S3Objects:
                         return found
                     raise taken(key) from None
                 # Another's put of the key failed while ours was refused for it: the key is free.
+            except FileNotFoundError as error:
+                raise _no_bucket(key) from error
             except (PermissionDeniedError, UnauthenticatedError) as error:
                 raise _translated(error, "write", key) from error
             except BaseError as error:
@@ -183,7 +189,6 @@ class S3Objects:
 
     def _put_once(self, key: str, data: bytes) -> ObjectMeta:
         result = obstore.put(self._once, key, data, mode="create", use_multipart=False)
-        # The answer has no time; what was just written is as old as the answer, to within the clocks' difference.
         found = self.head(key) if result["e_tag"] is None else None
         return found or ObjectMeta(key, len(data), result["e_tag"] or "", datetime.now(UTC))
 
@@ -195,7 +200,13 @@ class S3Objects:
             result = obstore.put(
                 self.store, key, file, use_multipart=True, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
             )
-        except BaseError as error:
+        except (FileNotFoundError, BaseError) as error:
+            # When the answer that completes an upload is lost, asking again is answered by "no such upload".
+            found = self.head(key)
+            if found is not None and found.size == size:
+                return found
+            if isinstance(error, FileNotFoundError):
+                raise _no_bucket(key) from error
             raise _translated(error, "write", key) from error
         return ObjectMeta(key, size, result["e_tag"] or "", datetime.now(UTC))
 
@@ -257,6 +268,11 @@ def taken(key: str) -> AlreadyExists:
 def absent(key: str) -> NotFound:
     """The error of reading a key that no object has."""
     return NotFound(f"no object has the key {key!r}")
+
+
+def _no_bucket(key: str) -> BackendUnavailable:
+    """The error of a write that the server answers by 404: it isn't about the key."""
+    return BackendUnavailable(f"can't write {key!r}: the S3 bucket isn't there")
 
 
 def _store(access: S3Access, *, retries: int) -> S3Store:

@@ -29,13 +29,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flightserver.catalog.catalog import utc_now
-from flightserver.catalog.entities import DatasetKey, Delta, Segment
+from flightserver.catalog.entities import RESCUE, DatasetKey, Delta, Segment
+from flightserver.catalog.migration import home
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import SetHorizon, TagVersion
 from flightserver.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from flightserver.catalog.catalog import Catalog
     from flightserver.catalog.log import Operation
@@ -154,11 +155,12 @@ class Collector:
         now = self._clock()
         newest = self._catalog.snapshot()
         oldest = self._oldest(newest, now - window)
-        live = set(self._live(oldest, newest.version))
+        bucket = home(newest.buckets, bucket)
+        live = _at_home(newest, self._live(oldest, newest.version))
         garbage: list[_Unnamed] = []
         looked_at = 0
         for meta in objects.list(DATASETS):
-            place = _place(meta.key)
+            place = place_of(meta.key)
             if place is not None and (bucket, place) not in live and meta.modified <= now - self._grace:
                 garbage.append(_Unnamed((bucket, place), meta.key, meta.size))
             looked_at += 1
@@ -168,7 +170,7 @@ class Collector:
         if garbage and not dry_run:
             after = self._move_horizon(newest, oldest, operation)
             horizon = after.horizon
-            brought_back = set(self._named_between(newest.version, after.version))
+            brought_back = _at_home(newest, self._named_between(newest.version, after.version))
             garbage = [one for one in garbage if one.place not in brought_back]
             yield from _delete(objects, garbage)
         yield Collected(
@@ -179,6 +181,24 @@ class Collector:
             horizon=horizon,
             examples=tuple(one.key for one in garbage[:_EXAMPLES]),
         )
+
+    def live(self) -> set[Place]:
+        """Segments and deltas that a version within retention names, under the names that buckets have now."""
+        newest = self._catalog.snapshot()
+        return _at_home(newest, self._live(self._oldest(newest, self._clock() - self._retention), newest.version))
+
+    def is_young(self, modified: datetime) -> bool:
+        """Whether the commit that names a file of that time may be still to come."""
+        return modified > self._clock() - self._grace
+
+    def is_fresh(self, modified: datetime) -> bool:
+        """Whether a file of that time stays for half of the grace period, whatever collections run or will."""
+        return modified > self._clock() - self._grace / 2
+
+    def places(self, names: Collection[str]) -> frozenset[str]:
+        """Directories and keys in a bucket, by all names that it has and had, that versions which can be read name."""
+        newest = self._catalog.snapshot()
+        return frozenset(place for bucket, place in self._live(newest.horizon, newest.version) if bucket in names)
 
     def _oldest(self, newest: Snapshot, start: datetime) -> int:
         """The version that could be read when the window began, or the horizon when that is newer."""
@@ -227,6 +247,16 @@ class Collector:
         return self._catalog.snapshot()
 
 
+def _at_home(newest: Snapshot, places: Iterable[Place]) -> set[Place]:
+    """The places, under the names that their buckets have now: earlier versions know them by others.
+
+    The rescue bucket has copies of what is anywhere, so that each place is one there too.
+    """
+    found = {(home(newest.buckets, bucket), place) for bucket, place in places}
+    copies = {(RESCUE, place) for _, place in found} if RESCUE in newest.buckets else set()
+    return found | copies
+
+
 def _delete(objects: Objects, garbage: Sequence[_Unnamed]) -> Iterator[Step]:
     for number, one in enumerate(garbage):
         if number % _STEP == 0:
@@ -234,7 +264,7 @@ def _delete(objects: Objects, garbage: Sequence[_Unnamed]) -> Iterator[Step]:
         objects.delete(one.key)
 
 
-def _place(key: str) -> str | None:
+def place_of(key: str) -> str | None:
     """The directory of the segment, or the delta, that an object belongs to; None when it is nothing of ours."""
     found = _OURS.fullmatch(key)
     return None if found is None else found["directory"] or found["delta"]

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from flightserver.catalog.entities import Dataset, Delta
 from flightserver.catalog.ulid import new_ulid
-from flightserver.errors import BackendUnavailable, NotFound
+from flightserver.errors import NotFound
+from flightserver.tables.reading import unreadable
 from flightserver.tables.segments import dataset_directory
 
 if TYPE_CHECKING:
@@ -125,11 +126,10 @@ class DeadRows:
 
     def _read(self, delta: Delta) -> Places:
         try:
-            with self._buckets.get(delta.bucket).objects.open(delta.key) as file:
+            with self._buckets.get(delta.bucket).reading.open(delta.key) as file:
                 return split_places(pq.read_table(file, read_dictionary=["segment"]))
         except (NotFound, pa.ArrowInvalid) as error:
-            msg = f"delta {delta.key!r} of bucket {delta.bucket!r} can't be read: restore it from a backup"
-            raise BackendUnavailable(msg) from error
+            raise unreadable(delta.bucket, delta.key, error, "delta") from error
 
 
 def split_places(table: pa.Table) -> Places:

@@ -99,7 +99,7 @@ def places_now(bucket: OpenBucket, segment: Segment, rows: Places) -> NDArray[np
     """
     found = [np.zeros(0, dtype=np.int64)]
     first = 0
-    with bucket.objects.open(f"{segment.directory}/{ORIGIN}") as file:
+    with bucket.reading.open(f"{segment.directory}/{ORIGIN}") as file:
         for batch in pq.ParquetFile(file, read_dictionary=["segment"]).iter_batches(_GROUP_ROWS):
             numbers = batch.column("segment").indices.to_numpy()
             places = batch.column("place").to_numpy()

@@ -6,13 +6,15 @@ types, or columns that were dropped.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flightserver.errors import BackendUnavailable, NotFound
+from flightserver.errors import BackendUnavailable, FlightserverError, NotFound
+from flightserver.storage.buckets import ALSO_ASKED
 from flightserver.tables.casts import conform_array
 from flightserver.tables.schema import stored_name
 
@@ -55,20 +57,41 @@ def read_segment(
     first = 0
     for key in segment.object_keys():
         try:
-            with _opened(bucket, key) as file:
+            with open_parquet(bucket, key) as file:
                 for batch in file.iter_batches(batch_rows, columns=_present(file, schema)):
                     yield _live(_conformed(batch, schema), first, dead)
                     first += batch.num_rows
         except (NotFound, OSError, pa.ArrowInvalid) as error:
-            msg = f"file {key!r} of bucket {bucket.name!r} can't be read: restore it from a backup"
-            raise BackendUnavailable(msg) from error
+            raise unreadable(bucket.name, key, error) from error
 
 
-def _opened(bucket: OpenBucket, key: str) -> Any:
+@contextlib.contextmanager
+def open_parquet(bucket: OpenBucket, key: str) -> Iterator[Any]:
+    """A Parquet file of a bucket, or a copy of it where the bucket can't serve it, until the block ends.
+
+    Raises:
+        NotFound: It isn't there.
+        BackendUnavailable: The bucket doesn't answer.
+        ArrowInvalid: It is damaged.
+    """
+    with contextlib.ExitStack() as stack:
+        yield _opened(bucket, key, stack)
+
+
+def _opened(bucket: OpenBucket, key: str, stack: contextlib.ExitStack) -> Any:
     # A path lets Arrow read without this process's interpreter lock; a buffer of its own keeps memory bounded.
     if bucket.local_root is not None:
-        return pq.ParquetFile(bucket.local_root / key, pre_buffer=False)
-    return pq.ParquetFile(bucket.objects.open(key), pre_buffer=False)
+        with contextlib.suppress(OSError):
+            return stack.enter_context(pq.ParquetFile(bucket.local_root / key, pre_buffer=False))
+    file = stack.enter_context(bucket.reading.open(key))
+    return stack.enter_context(pq.ParquetFile(file, pre_buffer=False))
+
+
+def unreadable(bucket: str, key: str, error: Exception, what: str = "file") -> BackendUnavailable:
+    """The error for a file that can't be read; `error` says why."""
+    other = error.details.get(ALSO_ASKED) if isinstance(error, FlightserverError) else None
+    also = "" if other is None else f", nor from bucket {other!r}"
+    return BackendUnavailable(f"{what} {key!r} of bucket {bucket!r} can't be read{also}: restore it from a backup")
 
 
 def _present(file: Any, schema: pa.Schema) -> list[str]:

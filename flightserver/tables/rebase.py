@@ -219,7 +219,7 @@ class Rebaser:
 
     def _origin_places(self, bucket: str, directory: str) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Source segment -> places there and places here of the rows of a compacted segment."""
-        with self._buckets.get(bucket).objects.open(f"{directory}/{ORIGIN}") as file:
+        with self._buckets.get(bucket).reading.open(f"{directory}/{ORIGIN}") as file:
             table = pq.read_table(file, read_dictionary=["segment"])
         table = table.append_column("here", pa.arange(0, table.num_rows))
         here = split_places(table.select(["segment", "here"]).rename_columns(["segment", "place"]))

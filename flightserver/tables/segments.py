@@ -132,7 +132,7 @@ def manifest_in(bucket: OpenBucket, directory: str) -> SegmentManifest:
     """As `read_manifest`, for a segment of which only the directory is known."""
     key = f"{directory}/{MANIFEST}"
     try:
-        return _manifest_decoder.decode(bucket.objects.get(key))
+        return _manifest_decoder.decode(bucket.reading.get(key))
     except msgspec.DecodeError as error:
         msg = f"object {key} of bucket {bucket.name!r} is no segment manifest: {error}"
         raise InternalError(msg) from None

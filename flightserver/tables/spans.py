@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from flightserver.errors import BackendUnavailable, NotFound
+from flightserver.errors import NotFound
+from flightserver.tables.reading import open_parquet, unreadable
 from flightserver.tables.schema import conform, stored_name
 
 if TYPE_CHECKING:
@@ -78,22 +78,14 @@ def read_span(
         if first >= span.end:
             return
         try:
-            with _opened(bucket, key) as file:
+            with open_parquet(bucket, key) as file:
                 rows = file.metadata.num_rows
                 if first + rows > span.first:
                     for batch, place in _row_groups(file, schema, span, first):
                         yield _live(conform(batch, schema), place, span, dead)
         except (NotFound, OSError, pa.ArrowInvalid) as error:
-            msg = f"file {key!r} of bucket {bucket.name!r} can't be read: restore it from a backup"
-            raise BackendUnavailable(msg) from error
+            raise unreadable(bucket.name, key, error) from error
         first += rows
-
-
-def _opened(bucket: OpenBucket, key: str) -> Any:
-    # A path lets Arrow read without this process's interpreter lock; a buffer of its own keeps memory bounded.
-    if bucket.local_root is not None:
-        return pq.ParquetFile(bucket.local_root / key, pre_buffer=False)
-    return pq.ParquetFile(bucket.objects.open(key), pre_buffer=False)
 
 
 def _row_groups(file: Any, schema: pa.Schema, span: Span, first: int) -> Iterator[tuple[pa.RecordBatch, int]]:

@@ -149,7 +149,7 @@ class Versions:
         parts = [(segment.bucket, segment.object_keys(), segment.bytes) for segment in dataset.segments]
         parts += [(delta.bucket, [delta.key], delta.bytes) for delta in dataset.deltas]
         for bucket, keys, size in parts:
-            objects = self._buckets.get(bucket).objects
+            objects = self._buckets.get(bucket).reading
             found = [objects.head(key) for key in keys]
             missing = [key for key, meta in zip(keys, found, strict=True) if meta is None]
             has = sum(meta.size for meta in found if meta is not None)

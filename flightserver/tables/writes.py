@@ -134,9 +134,9 @@ class Tables:
             InvalidRequest: A name or key is not allowed, or a batch is damaged.
             CommitConflict: The dataset changed its schema meanwhile.
         """
-        bucket = self._buckets.get(request.bucket)
-        check_dataset_name(request.name)
         snapshot = self._catalog.snapshot()
+        bucket = self._buckets.get(snapshot.bucket(request.bucket).name)
+        check_dataset_name(request.name)
         recorded = snapshot.operations.get(request.operation.id)
         if recorded is not None:
             return _unchanged(request.key, recorded.version, recorded.rows)

@@ -1,8 +1,9 @@
 """Health, metrics and a status page over HTTP, for probes, Prometheus and people.
 
-`/healthz` says that the process lives and asks nothing else; `/readyz` runs the checks; `/metrics` is the text format
-of Prometheus; `/` is a page without scripts or external assets. None takes a slot of the admission. Everything that
-may block runs on threads, never on the event loop.
+`/healthz` says that the process lives and asks nothing else; `/readyz` runs the checks, and tells which buckets can't
+be reached, which doesn't make a server unready; `/metrics` is the text format of Prometheus; `/` is a page without
+scripts or external assets. None takes a slot of the admission. Everything that may block runs on threads, never on the
+event loop.
 """
 
 from __future__ import annotations
@@ -70,13 +71,23 @@ class ServerStatus:
     counts: Mapping[str, int]
 
 
-def create_app(status: Callable[[], ServerStatus], readiness: Readiness, metrics: Callable[[], bytes]) -> Starlette:
+def _none() -> Mapping[str, str]:
+    return {}
+
+
+def create_app(
+    status: Callable[[], ServerStatus],
+    readiness: Readiness,
+    metrics: Callable[[], bytes],
+    unreachable: Callable[[], Mapping[str, str]] = _none,
+) -> Starlette:
     """The web application.
 
     Args:
         status: What the status page shows now; called on a worker thread.
         readiness: Answers `/readyz`.
         metrics: All metrics in the text format of Prometheus; called on a worker thread.
+        unreachable: Buckets that can't be reached, and why: the server serves the others, and is ready. It asks nobody.
     """
 
     async def healthz(_: Request) -> Response:
@@ -85,7 +96,10 @@ def create_app(status: Callable[[], ServerStatus], readiness: Readiness, metrics
     async def readyz(_: Request) -> Response:
         results = await readiness.results()
         ready = all(result.ready for result in results)
-        body = {"ready": ready, "checks": {result.name: result.detail for result in results}}
+        body: dict[str, object] = {"ready": ready, "checks": {result.name: result.detail for result in results}}
+        lost = dict(unreachable())
+        if lost:
+            body["unreachable_buckets"] = lost
         return JSONResponse(body, status_code=200 if ready else 503, headers=_HEADERS)
 
     # Starlette runs functions that aren't coroutines on worker threads.

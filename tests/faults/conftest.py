@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from faults.ledger import prepare
+from s3server import s3_bucket, s3_server
 
 from flightserver.query import watchdog
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+__all__ = ["s3_bucket", "s3_server"]
 
 
 @pytest.fixture(scope="session")

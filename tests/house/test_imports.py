@@ -131,6 +131,10 @@ def _built(call: ast.Call) -> str:
             return ""
 
 
+BUCKET_OPENER = ("flightserver/federation/opening.py", "LocalObjects")
+"""Buckets come and go while the server runs, so their objects can't all be made when it is composed."""
+
+
 def _parts(server_files: list[SourceFile]) -> set[str]:
     """The classes that the composition root joins: types of the fields of `Lakehouse`, and the kinds of store."""
     (root,) = (file for file in server_files if file.path == "flightserver/lakehouse.py")
@@ -151,7 +155,9 @@ def test_only_the_composition_root_builds_the_parts(server_files: list[SourceFil
         for file in server_files
         if file.floor not in COMPOSERS
         for node in ast.walk(file.tree)
-        if isinstance(node, ast.Call) and _built(node) in parts - _defined(file)
+        if isinstance(node, ast.Call)
+        and _built(node) in parts - _defined(file)
+        and (file.path, _built(node)) != BUCKET_OPENER
     ]
 
     assert {"Catalog", "Tables"} <= parts, "the fields of Lakehouse were not recognised"

@@ -71,7 +71,8 @@ class CacheActions:
         ]
 
     def _dataset(self, call: CallContext, request: ActionRequest, name: str) -> Dataset:
-        scope = self._lakehouse.queries.scope(Request(sql="", bucket=request.bucket or call.bucket))
+        bucket = request.bucket or call.bucket
+        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema))
         return scope.dataset(name, request.bucket)
 
     def _pin(self, call: CallContext, request: PinRequest) -> Iterator[Progress | ActionResponse]:

@@ -126,7 +126,8 @@ class ChangeActions:
 
     def _dataset(self, call: CallContext, request: ActionRequest, name: str) -> Dataset:
         bucket = request.bucket or call.bucket
-        return self._lakehouse.queries.scope(Request(sql="", bucket=bucket)).dataset(name, request.bucket)
+        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema))
+        return scope.dataset(name, request.bucket)
 
     def _upsert(self, call: CallContext, request: UpsertRequest) -> Iterator[Progress | ActionResponse]:
         file = IngestFileRequest(

@@ -1,4 +1,4 @@
-"""Actions `dataset.describe`, `dataset.history`, `dataset.drop` and `bucket.list`: datasets without SQL."""
+"""Actions `dataset.describe`, `dataset.history` and `dataset.drop`: datasets without SQL."""
 
 from __future__ import annotations
 
@@ -25,10 +25,6 @@ class DatasetRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_
     """Body of actions on one dataset."""
 
     dataset: str
-
-
-class EmptyRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Body of actions that need nothing."""
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -84,21 +80,6 @@ class Done(ActionResponse, frozen=True, kw_only=True):
     """Result of actions that answer nothing more."""
 
 
-class BucketFacts(msgspec.Struct, frozen=True):
-    """One bucket."""
-
-    name: str
-    backend: str
-    url: str
-    datasets: int
-
-
-class BucketList(ActionResponse, frozen=True, kw_only=True):
-    """Result of `bucket.list`."""
-
-    buckets: list[BucketFacts]
-
-
 class DatasetActions:
     """Handlers that look at or change whole datasets."""
 
@@ -111,12 +92,11 @@ class DatasetActions:
             Action("dataset.describe", "Columns and facts of a dataset.", DatasetRequest, Described, self._describe),
             Action("dataset.history", "Versions of a dataset, newest first.", DatasetRequest, History, self._history),
             Action("dataset.drop", "Drop a dataset.", DatasetRequest, Done, self._drop),
-            Action("bucket.list", "The buckets.", EmptyRequest, BucketList, self._buckets),
         ]
 
     def _dataset(self, call: CallContext, request: ActionRequest, name: str) -> Dataset:
         bucket = request.bucket or call.bucket
-        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket))
+        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema))
         return scope.dataset(name, request.bucket)
 
     def _describe(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:
@@ -163,13 +143,3 @@ class DatasetActions:
         operation = Operation(id=new_ulid(), kind="drop table", detail=str(one.key), user=call.user)
         self._lakehouse.tables.drop(one.name, one.bucket, operation)
         yield Done()
-
-    def _buckets(self, _call: CallContext, _request: EmptyRequest) -> Iterator[Progress | ActionResponse]:
-        snapshot = self._lakehouse.catalog.snapshot()
-        homes = [key.bucket for key in snapshot.datasets]
-        yield BucketList(
-            buckets=[
-                BucketFacts(one.name, one.backend, self._lakehouse.buckets.get(one.name).url(""), homes.count(one.name))
-                for one in snapshot.buckets.values()
-            ]
-        )

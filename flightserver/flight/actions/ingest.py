@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from flightserver.catalog.entities import PRIMARY
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
@@ -59,7 +58,7 @@ def load_file(
     job = FileRequest(
         source=request.source,
         dataset=request.dataset,
-        bucket=request.bucket or call.bucket or PRIMARY,
+        bucket=call.home(request.bucket),
         mode=request.mode,
         operation=Operation(id=new_ulid(), kind=kind, detail=request.dataset, user=call.user),
         file_format=request.format,

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from flightserver.catalog.entities import PRIMARY
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.flight.actions.datasets import Column
@@ -101,7 +100,7 @@ class InteropActions:
         ]
 
     def _attach(self, call: CallContext, request: AttachBody) -> Iterator[Progress | ActionResponse]:
-        bucket = request.bucket or call.bucket or PRIMARY
+        bucket = call.home(request.bucket)
         operation = Operation(id=new_ulid(), kind="attach", detail=request.dataset, user=call.user)
         asked = AttachRequest(
             name=request.dataset,
@@ -122,7 +121,8 @@ class InteropActions:
         )
 
     def _export(self, call: CallContext, request: ExportBody) -> Iterator[Progress | ActionResponse]:
-        asked = Request(sql="", bucket=request.bucket or call.bucket, as_of=request.version)
+        bucket = request.bucket or call.bucket
+        asked = Request(sql="", bucket=bucket, schema=call.schema, as_of=request.version)
         dataset = self._lakehouse.queries.scope(asked).dataset(request.dataset, request.bucket)
         export = self._exports.export(
             ExportRequest(dataset, request.destination, request.partition_by, request.file_bytes)

@@ -60,7 +60,8 @@ class MaintenanceActions:
 
     def _compact(self, call: CallContext, request: CompactRequest) -> Iterator[Progress | ActionResponse]:
         lakehouse = self._lakehouse
-        scope = lakehouse.queries.scope(Request(sql="", bucket=request.bucket or call.bucket))
+        bucket = request.bucket or call.bucket
+        scope = lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema))
         found = scope.dataset(request.dataset, request.bucket)
         wanted = lakehouse.compactor.wanted(request.target_bytes)
         ordered = lakehouse.sorting.ordered(request.sort_by, request.z_order)

@@ -142,7 +142,8 @@ class VersionActions:
         ]
 
     def _dataset(self, call: CallContext, request: ActionRequest, name: str) -> Dataset:
-        scope = self._lakehouse.queries.scope(Request(sql="", bucket=request.bucket or call.bucket))
+        bucket = request.bucket or call.bucket
+        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema))
         return scope.dataset(name, request.bucket)
 
     def _restore(self, call: CallContext, request: RestoreRequest) -> Iterator[Progress | ActionResponse]:

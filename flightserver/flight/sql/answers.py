@@ -76,7 +76,7 @@ class Answers:
         Raises:
             InvalidRequest: The command is none that has an answer.
         """
-        scope = self._queries.scope(Request(sql="", as_of=call.session.options.as_of))
+        scope = self._queries.scope(Request(sql="", bucket=call.bucket, as_of=call.session.options.as_of))
         match command:
             case m.GetSqlInfo(info=ids):
                 answer = sql_info(ids)

@@ -74,7 +74,7 @@ class Statements:
 
     def scope(self, call: CallContext, bucket: str | None) -> Scope:
         """What names mean to a call that is no statement."""
-        return self._queries.scope(Request(sql="", bucket=bucket, schema=call.session.options.schema or PUBLIC))
+        return self._queries.scope(Request(sql="", bucket=bucket, schema=call.schema))
 
     def cancel(self, operation: str) -> bool:
         """Stop the statement that runs under a ticket's operation; False when none does."""
@@ -93,7 +93,7 @@ class Statements:
             sql=wanted.sql,
             parameters=wanted.parameters,
             bucket=call.bucket,
-            schema=options.schema or PUBLIC,
+            schema=call.schema,
             as_of=wanted.as_of if wanted.as_of is not None else options.as_of,
             timeout_seconds=options.query_timeout,
             user=call.user,

@@ -1,0 +1,232 @@
+"""Mirrors: copies in the bucket `rescue` of what other buckets hold, from which reads are served when those can't.
+
+Theory of operation: a mirror of a dataset is every file that its newest version names, under the same key in
+`rescue` (`flightserver.federation.rescue` reads them). What is there with the right size isn't copied again. A bucket
+whose description says so (`Bucket.mirrored`) is kept mirrored by a thread: it looks at all datasets from time to
+time and copies what has been added. Several servers may do so on the same data; one of two that copy the same file
+finds it there.
+
+What newer versions no longer name stays in `rescue` as long as in the home bucket: `bucket.collect` deletes there
+what no version of any bucket's datasets within retention names.
+
+Only the thread touches `_known`, the parts of datasets that it has seen in `rescue`; it forgets them each
+`_AGAIN_SECONDS` and looks again, because somebody may have lost or replaced that bucket.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from flightserver.catalog.entities import RESCUE
+from flightserver.catalog.requirements import BucketUnchanged
+from flightserver.catalog.transaction import Transaction
+from flightserver.catalog.updates import PutBucket
+from flightserver.errors import FlightserverError, InvalidRequest, NotFound
+from flightserver.tables.moving import Copied, Step, copied_parts, parts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+    from flightserver.catalog.catalog import Catalog
+    from flightserver.catalog.entities import Bucket, Dataset
+    from flightserver.catalog.log import Operation
+    from flightserver.catalog.snapshot import Snapshot
+    from flightserver.storage.buckets import Buckets
+    from flightserver.storage.objects import ObjectMeta
+    from flightserver.tables.moving import Part
+    from flightserver.telemetry import Events
+
+MIRRORED = "mirrored"
+"""Kind of the event of a dataset whose mirror the thread has brought up to date."""
+FAILED = "mirror failed"
+"""Kind of the event of a dataset that the thread couldn't mirror."""
+
+_AGAIN_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """What mirroring has done.
+
+    Attributes:
+        bucket: Whose datasets.
+        objects: How many files were copied to `rescue`.
+        bytes: Their size.
+        already: How many more were there.
+        continuous: Whether `rescue` is kept a mirror of the bucket.
+    """
+
+    bucket: str
+    objects: int
+    bytes: int
+    already: int
+    continuous: bool
+
+
+class Mirror:
+    """Mirrors buckets, now or all the time; `start` begins the latter, `stop` ends it.
+
+    Args:
+        catalog: Where datasets are known.
+        buckets: Where their files lie.
+        events: Told what the thread does.
+        seconds: Between two looks of the thread.
+        clock: Steady seconds.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        buckets: Buckets,
+        events: Events,
+        seconds: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._catalog = catalog
+        self._buckets = buckets
+        self._events = events
+        self._seconds = seconds
+        self._clock = clock
+        self._known: set[tuple[str, str]] = set()
+        self._known_since = clock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bucket-mirror", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; a copy that runs is given up, and nothing of it is left."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def mirror(self, bucket: str, dataset: str | None = None) -> Generator[Step | Mirrored]:
+        """Copy to `rescue` what it lacks of a bucket's datasets, or of one; whoever stops iterating stops it.
+
+        Yields:
+            Steps and, last, the result.
+
+        Raises:
+            NotFound: There is no such bucket or dataset, or no bucket `rescue`.
+            InvalidRequest: The bucket is `rescue`, or the dataset attached.
+            AlreadyExists: An object of another size has the key of a file.
+            BackendUnavailable: A file can't be read or written.
+        """
+        snapshot = self._catalog.snapshot()
+        found = _mirrorable(snapshot, bucket)
+        if dataset is None:
+            datasets = [one for key, one in snapshot.datasets.items() if key.bucket == bucket]
+        else:
+            datasets = [snapshot.dataset(dataset, bucket)]
+            _refuse_attached(datasets[0])
+        parts = self._parts(datasets)
+        copied = yield from self._copy(parts)
+        yield Mirrored(bucket, copied.objects, copied.bytes, copied.already, found.mirrored)
+
+    def keep(self, bucket: str, operation: Operation, *, continuous: bool) -> None:
+        """Say whether `rescue` is to be kept a mirror of a bucket.
+
+        Raises:
+            NotFound: There is no such bucket, or no bucket `rescue`.
+            InvalidRequest: The bucket is `rescue`.
+            CommitConflict: Somebody changed the bucket's description at the same time.
+        """
+        found = _mirrorable(self._catalog.snapshot(), bucket)
+        if found.mirrored != continuous:
+            changed = PutBucket(replace(found, mirrored=continuous))
+            self._catalog.commit(Transaction(operation, (changed,), (BucketUnchanged(found),)))
+
+    def look(self) -> None:
+        """Bring the mirrors that are to be kept up to date, once."""
+        now = self._clock()
+        if now - self._known_since >= _AGAIN_SECONDS:
+            self._known.clear()
+            self._known_since = now
+        try:
+            snapshot = self._catalog.snapshot()
+        except FlightserverError as error:
+            self._events.record(FAILED, error=error.message, code=error.code)
+            return
+        if RESCUE not in snapshot.buckets:
+            return
+        for key, dataset in snapshot.datasets.items():
+            if self._stopped.is_set():
+                return
+            if snapshot.buckets[key.bucket].mirrored:
+                self._look_at(dataset)
+
+    def _look_at(self, dataset: Dataset) -> None:
+        parts = [part for part in self._parts([dataset]) if (part.bucket, part.place) not in self._known]
+        if not parts:
+            return
+        try:
+            copied = self._copied_unless_stopped(parts)
+        except FlightserverError as error:
+            self._events.record(FAILED, dataset.bucket, dataset.name, error=error.message, code=error.code)
+            return
+        except OSError as error:
+            self._events.record(FAILED, dataset.bucket, dataset.name, error=error.strerror or "input/output error")
+            return
+        if copied is not None:
+            self._known.update((part.bucket, part.place) for part in parts)
+            if copied.objects:
+                self._events.record(MIRRORED, dataset.bucket, dataset.name, **asdict(copied))
+
+    def _copied_unless_stopped(self, parts: Iterable[Part]) -> Copied | None:
+        with closing(self._copy(parts)) as copying:
+            while not self._stopped.is_set():
+                try:
+                    next(copying)
+                except StopIteration as end:
+                    copied: Copied = end.value
+                    return copied
+        return None
+
+    def _parts(self, datasets: Iterable[Dataset]) -> list[Part]:
+        """All parts of these that aren't in `rescue` as their home."""
+        every = (part for dataset in datasets for part in parts_of(dataset))
+        return [part for part in every if self._buckets.get(part.bucket).name != RESCUE]
+
+    def _copy(self, parts: Iterable[Part]) -> Generator[Step, None, Copied]:
+        return copied_parts(self._buckets, tuple(parts), RESCUE, _may_stay)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._seconds):
+            self.look()
+
+
+def _may_stay(_meta: ObjectMeta, _part: Part) -> bool:
+    """Any copy in `rescue` of what the newest version of a dataset names is live there."""
+    return True
+
+
+def _mirrorable(snapshot: Snapshot, bucket: str) -> Bucket:
+    found = snapshot.buckets.get(bucket)
+    if found is None:
+        msg = f"there is no bucket {bucket!r}; there are: {', '.join(sorted(snapshot.buckets))}"
+        raise NotFound(msg)
+    if bucket == RESCUE:
+        msg = f"bucket {RESCUE!r} can't be mirrored: mirrors of others are in it; name another bucket"
+        raise InvalidRequest(msg)
+    if RESCUE not in snapshot.buckets:
+        msg = (
+            f"bucket {bucket!r} can't be mirrored: there is no bucket {RESCUE!r}, where mirrors are; make it with "
+            f"`flightserver buckets create {RESCUE}`, or the action bucket.create, on another disk or store"
+        )
+        raise NotFound(msg)
+    return found
+
+
+def _refuse_attached(dataset: Dataset) -> None:
+    if dataset.external is not None:
+        msg = f"dataset {dataset.key} is attached ({dataset.external.format}): its files are others', who keep copies"
+        raise InvalidRequest(msg)

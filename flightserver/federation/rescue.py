@@ -1,0 +1,182 @@
+"""Rescue: what a bucket can't serve is read from the same key of the bucket `rescue`, when there is one.
+
+Theory of operation: readers of files of datasets and vector indexes read through `OpenBucket.reading`, which asks the
+home bucket first, and `rescue` when that has no such object or doesn't answer. A bucket that didn't answer, which costs
+all of its retries, isn't asked first again for `_AVOIDED_SECONDS`: a file that `rescue` has is read from there at once.
+The engine reads by URL; `flightserver.query.scan` chooses the bucket of each segment by the same objects. Nothing is
+ever written to `rescue` here, and nothing of the catalog is read from it: an old commit log would be taken for the
+newest.
+
+Each object that is served so is told as an event, once in `_TOLD_SECONDS`.
+
+Invariant: `_lock` guards `_told` and `_down`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+from flightserver.catalog.entities import RESCUE
+from flightserver.errors import BackendUnavailable, NotFound
+from flightserver.storage.buckets import ALSO_ASKED, MISSING
+from flightserver.storage.limits import VECTORS
+from flightserver.tables.collecting import DATASETS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flightserver.storage.buckets import Buckets, OpenBucket
+    from flightserver.storage.objects import ObjectMeta, Objects
+    from flightserver.telemetry import Events
+
+Answer = TypeVar("Answer")
+
+SERVED = "read from rescue"
+"""Kind of the event of an object that its home bucket couldn't serve."""
+
+_RESCUED = (DATASETS, VECTORS)
+_TOLD_SECONDS = 60.0
+_AVOIDED_SECONDS = 30.0
+_MOST_TOLD = 100_000
+"""Objects of which it is remembered that they were told: some 20 MB."""
+
+
+class Rescue:
+    """Knows the rescue bucket and tells of its use. All methods may be called from any thread.
+
+    Args:
+        buckets: Among which it is.
+        events: Told of each object that is served from it.
+        clock: Steady seconds.
+    """
+
+    def __init__(self, buckets: Buckets, events: Events, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._buckets = buckets
+        self._events = events
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._told: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._down: dict[str, float] = {}
+
+    def beside(self, bucket: OpenBucket) -> OpenBucket:
+        """A bucket whose files are also looked for in the rescue bucket."""
+        return bucket if bucket.name == RESCUE else replace(bucket, reads=RescuedObjects(self, bucket))
+
+    def bucket(self) -> OpenBucket | None:
+        """The rescue bucket, or None when there is none."""
+        try:
+            return self._buckets.get(RESCUE)
+        except NotFound:
+            return None
+
+    def failed(self, bucket: str) -> None:
+        """Remember that a bucket didn't answer."""
+        with self._lock:
+            self._down[bucket] = self._clock()
+
+    def answered(self, bucket: str) -> None:
+        """Forget that a bucket didn't answer."""
+        with self._lock:
+            self._down.pop(bucket, None)
+
+    def is_avoided(self, bucket: str) -> bool:
+        """Whether a bucket didn't answer a moment ago."""
+        with self._lock:
+            return self._clock() - self._down.get(bucket, -_AVOIDED_SECONDS) < _AVOIDED_SECONDS
+
+    def tell(self, bucket: str, key: str, why: str) -> None:
+        """Tell that an object was served from the rescue bucket, unless that was told a moment ago."""
+        now = self._clock()
+        with self._lock:
+            told = self._told.get((bucket, key))
+            if told is not None and now - told < _TOLD_SECONDS:
+                return
+            self._told[bucket, key] = now
+            self._told.move_to_end((bucket, key))
+            if len(self._told) > _MOST_TOLD:
+                self._told.popitem(last=False)
+        self._events.record(SERVED, bucket, key=key, reason=why)
+
+
+class RescuedObjects:
+    """Files of a bucket, or of `rescue` where the bucket can't serve them (`flightserver.storage.buckets.Reads`).
+
+    Args:
+        rescue: Knows the rescue bucket.
+        home: The bucket.
+    """
+
+    def __init__(self, rescue: Rescue, home: OpenBucket) -> None:
+        self._rescue = rescue
+        self._home = home
+
+    def get(self, key: str) -> bytes:
+        """Return all bytes of an object; raises as the bucket does, naming both where both were asked."""
+        return self._served([key], lambda bucket: bucket.objects.get(key))
+
+    def open(self, key: str) -> BinaryIO:
+        """Open an object for random access; raises as `get`."""
+        return self._served([key], lambda bucket: bucket.objects.open(key))
+
+    def head(self, key: str) -> ObjectMeta | None:
+        """Return what is known of the object that would be read, or None when neither bucket has it."""
+        try:
+            return self._served([key], lambda bucket: _found(bucket.objects, key))
+        except NotFound:
+            return None
+
+    def serving(self, keys: Sequence[str], check: Callable[[str], None]) -> str:
+        """Name of the bucket that has these objects."""
+
+        def ask(bucket: OpenBucket) -> str:
+            check(bucket.name)
+            return bucket.name
+
+        return self._served(keys, ask)
+
+    def _served(self, keys: Sequence[str], ask: Callable[[OpenBucket], Answer]) -> Answer:
+        name = self._home.name
+        may_be_rescued = all(key.startswith(_RESCUED) for key in keys)
+        if may_be_rescued and self._rescue.is_avoided(name):
+            served = self._from_rescue(keys, ask, "the bucket didn't answer a moment ago")
+            if served is not None:
+                return served
+        try:
+            answer = ask(self._home)
+        except (NotFound, BackendUnavailable) as error:
+            if isinstance(error, BackendUnavailable) and MISSING not in error.details:
+                self._rescue.failed(name)
+            if not may_be_rescued or self._rescue.bucket() is None:
+                raise
+            served = self._from_rescue(keys, ask, error.message)
+            if served is None:
+                msg = f"{error.message}; bucket {RESCUE!r} can't serve it either"
+                raise type(error)(msg, details={**error.details, ALSO_ASKED: RESCUE}) from error
+            return served
+        self._rescue.answered(name)
+        return answer
+
+    def _from_rescue(self, keys: Sequence[str], ask: Callable[[OpenBucket], Answer], why: str) -> Answer | None:
+        """What the rescue bucket answers, which is told; None when it lacks an object, or doesn't answer."""
+        bucket = self._rescue.bucket()
+        if bucket is None:
+            return None
+        try:
+            answer = ask(bucket)
+        except (NotFound, BackendUnavailable):
+            return None
+        for key in keys:
+            self._rescue.tell(self._home.name, key, why)
+        return answer
+
+
+def _found(objects: Objects, key: str) -> ObjectMeta:
+    found = objects.head(key)
+    if found is None:
+        msg = f"there is no object {key!r}"
+        raise NotFound(msg)
+    return found

@@ -1,0 +1,127 @@
+"""Actions `dataset.move` and `bucket.mirror`: the files of datasets in other buckets."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from flightserver.catalog.entities import PRIMARY
+from flightserver.catalog.log import Operation
+from flightserver.catalog.ulid import new_ulid
+from flightserver.errors import InvalidRequest
+from flightserver.federation.mirroring import Mirrored
+from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.query.request import Request
+from flightserver.tables.moving import Moved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flightserver.flight.middleware import CallContext
+    from flightserver.lakehouse import Lakehouse
+
+
+class MoveRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Body of `dataset.move`; `to` is the bucket that becomes the dataset's home."""
+
+    dataset: str
+    to: str
+
+
+class MoveResponse(ActionResponse, frozen=True, kw_only=True):
+    """Result of `dataset.move`: `bucket` is the new home and `moved_from` the old one.
+
+    `objects` of `bytes` in all were copied, and `already` more were there.
+    """
+
+    dataset: str
+    bucket: str
+    moved_from: str
+    version: int
+    objects: int
+    bytes: int
+    already: int
+
+
+class MirrorRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Body of `bucket.mirror`: of all datasets of the bucket, or of one.
+
+    `continuous` says whether the mirror of the whole bucket is kept current from now on; null leaves that as it is.
+    """
+
+    dataset: str | None = None
+    continuous: bool | None = None
+
+
+class MirrorResponse(ActionResponse, frozen=True, kw_only=True):
+    """Result of `bucket.mirror`: what was copied to `rescue`, how many more files were there, and what goes on."""
+
+    bucket: str
+    objects: int
+    bytes: int
+    already: int
+    continuous: bool
+
+
+class MovingActions:
+    """Handlers."""
+
+    def __init__(self, lakehouse: Lakehouse) -> None:
+        self._lakehouse = lakehouse
+
+    def actions(self) -> list[Action]:
+        """The actions."""
+        return [
+            Action(
+                "dataset.move",
+                "Make another bucket the home of a dataset: its files are copied there, with its history kept.",
+                MoveRequest,
+                MoveResponse,
+                self._move,
+            ),
+            Action(
+                "bucket.mirror",
+                "Copy what bucket rescue lacks of a bucket's datasets, now or from now on.",
+                MirrorRequest,
+                MirrorResponse,
+                self._mirror,
+            ),
+        ]
+
+    def _move(self, call: CallContext, request: MoveRequest) -> Iterator[Progress | ActionResponse]:
+        scope = self._lakehouse.queries.scope(Request(sql="", bucket=request.bucket or call.bucket))
+        found = scope.dataset(request.dataset, request.bucket)
+        operation = Operation(new_ulid(), "move", f"{found.key} to bucket {request.to}", call.user)
+        with closing(self._lakehouse.mover.move(found.key, request.to, operation)) as running:
+            for answer in running:
+                if isinstance(answer, Moved):
+                    yield MoveResponse(
+                        dataset=answer.key.name,
+                        bucket=answer.key.bucket,
+                        moved_from=answer.source,
+                        version=answer.version,
+                        objects=answer.objects,
+                        bytes=answer.bytes,
+                        already=answer.already,
+                    )
+                else:
+                    yield Progress(answer.stage, answer.done, answer.total)
+
+    def _mirror(self, call: CallContext, request: MirrorRequest) -> Iterator[Progress | ActionResponse]:
+        bucket = request.bucket or call.bucket or PRIMARY
+        if request.continuous is not None:
+            if request.dataset is not None:
+                raise InvalidRequest("bucket.mirror keeps whole buckets mirrored: leave `dataset` or `continuous` out")
+            state = "on" if request.continuous else "off"
+            operation = Operation(new_ulid(), "mirror", f"bucket {bucket}, continuous {state}", call.user)
+            self._lakehouse.mirror.keep(bucket, operation, continuous=request.continuous)
+            if not request.continuous:
+                yield MirrorResponse(bucket=bucket, objects=0, bytes=0, already=0, continuous=False)
+                return
+        with closing(self._lakehouse.mirror.mirror(bucket, request.dataset)) as running:
+            for answer in running:
+                if isinstance(answer, Mirrored):
+                    yield MirrorResponse(**asdict(answer))
+                else:
+                    yield Progress(answer.stage, answer.done, answer.total)

@@ -1,0 +1,157 @@
+"""A server some of whose buckets can't be reached: it starts, says so, serves the rest, and picks them up again."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import flightclient
+import pytest
+from flightclient.errors import FlightclientError
+from s3server import CREDENTIALS, S3Server
+
+from flightserver.cli.process import Server
+from flightserver.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from flightclient import Client
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A server that looks at its buckets often, and gives up on S3 soon."""
+    buckets = {"check_seconds": 0.1, "connect_seconds": 1, "request_seconds": 5, "retry_seconds": 1, "retries": 0}
+    server = {"data": tmp_path / "data", "port": 0, "http_port": 0, "grace_seconds": 5}
+    return load_settings(None, {"server": server, "buckets": buckets})
+
+
+@pytest.fixture
+def start(settings: Settings) -> Iterator[Callable[[], Server]]:
+    """Starts the server; one that runs is stopped before."""
+    running: list[Server] = []
+
+    def again() -> Server:
+        while running:
+            running.pop().stop()
+        running.append(Server.start(settings))
+        return running[-1]
+
+    yield again
+    while running:
+        running.pop().stop()
+
+
+def readiness(server: Server) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{server.url}/readyz", timeout=30) as answer:  # noqa: S310  # our own server
+        return dict(json.load(answer))
+
+
+def told(client: Client, name: str) -> tuple[bool | None, str | None]:
+    """What `system.buckets` says of a bucket."""
+    (row,) = client.query(f"SELECT reachable, error FROM system.buckets WHERE name = '{name}'").to_pylist()
+    return row["reachable"], row["error"]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for a background thread of the server."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "it doesn't come true"
+        time.sleep(0.02)
+
+
+def fill(client: Client, bucket: str) -> None:
+    client.query(f"CREATE TABLE {bucket}.pets AS SELECT value AS id FROM generate_series(1, 3)")
+
+
+def count(client: Client, bucket: str) -> int:
+    return int(client.query(f"SELECT count(*) AS n FROM {bucket}.pets")["n"][0].as_py())
+
+
+def test_a_server_whose_s3_is_down_starts_and_takes_the_bucket_up_when_s3_is_back(
+    start: Callable[[], Server], tmp_path: Path
+) -> None:
+    with S3Server(tmp_path / "s3") as s3:
+        s3.make("lake")
+        with flightclient.connect(start().uri) as client:
+            place = {"bucket": "lake", "endpoint": s3.endpoint, "credentials": CREDENTIALS}
+            client.call("bucket.create", {"name": "cloud", "backend": "s3", "s3": place})
+            for bucket in ("cloud", '"primary"'):
+                fill(client, bucket)
+        s3.stop()
+
+        server = start()
+        with flightclient.connect(server.uri) as client:
+            until(lambda: told(client, "cloud")[0] is False)
+            assert count(client, '"primary"') == 3
+            with pytest.raises(FlightclientError, match="S3 server of this bucket doesn't answer") as caught:
+                count(client, "cloud")
+            assert s3.endpoint not in str(caught.value)
+            health = readiness(server)
+            assert (health["ready"], list(health["unreachable_buckets"])) == (True, ["cloud"])
+            assert "doesn't answer" in health["unreachable_buckets"]["cloud"]
+            assert "doesn't answer" in str(told(client, "cloud")[1])
+            assert client.call("bucket.check", {"name": "cloud"})["reachable"] is False
+
+            s3.start()
+
+            until(lambda: told(client, "cloud") == (True, None))
+            assert count(client, "cloud") == 3
+            assert "unreachable_buckets" not in readiness(server)
+            events = client.query("SELECT kind FROM system.events WHERE bucket = 'cloud'")["kind"].to_pylist()
+            assert [event for event in events if event.startswith("bucket ")] == [
+                "bucket unreachable",
+                "bucket reachable",
+            ]
+
+
+def test_a_server_whose_disk_is_not_mounted_starts_and_takes_the_bucket_up_when_it_is(
+    start: Callable[[], Server], tmp_path: Path
+) -> None:
+    root, away = tmp_path / "data" / "buckets" / "testing", tmp_path / "away"
+    with flightclient.connect(start().uri) as client:
+        client.call("bucket.create", {"name": "testing", "backend": "local"})
+        for bucket in ("testing", '"primary"'):
+            fill(client, bucket)
+    root.rename(away)
+
+    server = start()
+    with flightclient.connect(server.uri) as client:
+        until(lambda: told(client, "testing")[0] is False)
+        message = "the directory of bucket 'testing' isn't there: is its disk mounted?"
+        assert told(client, "testing")[1] == message
+        assert readiness(server)["unreachable_buckets"] == {"testing": message}
+        assert count(client, '"primary"') == 3
+        with pytest.raises(FlightclientError, match=r"bucket 'testing' can't be reached: .* is its disk mounted"):
+            client.query("CREATE TABLE testing.more AS SELECT 1 AS id")
+        assert not root.exists()
+
+        away.rename(root)
+
+        until(lambda: told(client, "testing") == (True, None))
+        assert count(client, "testing") == 3
+
+
+def test_a_disk_that_is_taken_away_from_a_running_server_is_noticed(
+    start: Callable[[], Server], tmp_path: Path
+) -> None:
+    root, away = tmp_path / "data" / "buckets" / "testing", tmp_path / "away"
+    with flightclient.connect(start().uri) as client:
+        client.call("bucket.create", {"name": "testing", "backend": "local"})
+        fill(client, "testing")
+
+        root.rename(away)
+
+        until(lambda: told(client, "testing")[0] is False)
+        with pytest.raises(FlightclientError, match=r"."):
+            client.query("INSERT INTO testing.pets VALUES (9)")
+        assert not root.exists()
+        away.rename(root)
+        until(lambda: told(client, "testing")[0] is True)
+        client.query("INSERT INTO testing.pets VALUES (4)")
+        assert count(client, "testing") == 4

@@ -1,0 +1,144 @@
+"""What boto3 is asked for: by the bucket's own credentials and timeouts, and errors tell no secrets."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from s3server import ACCESS_KEY, SECRET_KEY, free_port
+
+from flightserver.errors import BackendUnavailable
+from flightserver.federation.aws import asking, client
+from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Timeouts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from s3server import S3Server
+
+IMPATIENT = S3Timeouts(connect_seconds=1, request_seconds=0.2, retry_seconds=0.5, retries=10)
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A server that takes connections and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server
+
+
+def at(endpoint: str, credentials: S3Credentials, timeouts: S3Timeouts = IMPATIENT) -> S3Access:
+    return S3Access(S3Location("some-bucket", endpoint=endpoint), credentials, timeouts)
+
+
+def test_the_server_is_asked_by_the_credentials_of_the_bucket(s3_server: S3Server, s3_bucket: str) -> None:
+    with asking(s3_server.access(s3_bucket), "look at it") as s3:
+        assert s3.list_objects_v2(Bucket=s3_bucket)["KeyCount"] == 0
+
+
+def test_refused_credentials_are_told_without_naming_them(
+    s3_server: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong = at(s3_server.endpoint, S3Credentials(ACCESS_KEY, "wrong-secret"), S3Timeouts())
+
+    with (
+        caplog.at_level(logging.DEBUG, "flightserver"),
+        pytest.raises(BackendUnavailable, match=r"^can't look at it: the S3 server refuses the credentials$"),
+        asking(wrong, "look at it") as s3,
+    ):
+        s3.list_buckets()
+
+    assert [record.getMessage() for record in caplog.records] == ["an S3 request failed"]
+    assert "wrong-secret" not in str(vars(caplog.records[0]))
+
+
+def test_what_else_the_server_refuses_is_told_by_its_code(s3_server: S3Server) -> None:
+    with (
+        pytest.raises(BackendUnavailable, match=r"^can't look at it: the S3 server answers NoSuchBucket$"),
+        asking(s3_server.access("no-such-bucket"), "look at it") as s3,
+    ):
+        s3.list_objects_v2(Bucket="no-such-bucket")
+
+
+def test_a_server_that_is_not_there_is_told_without_its_address() -> None:
+    nowhere = at(f"http://127.0.0.1:{free_port()}", S3Credentials(ACCESS_KEY, SECRET_KEY))
+
+    with (
+        pytest.raises(BackendUnavailable, match=r"^can't look at it: the S3 server doesn't answer$"),
+        asking(nowhere, "look at it") as s3,
+    ):
+        s3.list_buckets()
+
+
+def test_a_server_that_hangs_is_given_up_after_the_timeout_of_the_bucket(silent: socket.socket) -> None:
+    hung = at(f"http://127.0.0.1:{silent.getsockname()[1]}", S3Credentials(ACCESS_KEY, SECRET_KEY))
+
+    with (
+        pytest.raises(BackendUnavailable, match="the S3 server doesn't answer"),
+        asking(hung, "look at it") as s3,
+    ):
+        s3.list_buckets()
+
+    silent.settimeout(0)
+    connections = 0
+    while True:
+        try:
+            silent.accept()[0].close()
+        except BlockingIOError:
+            break
+        connections += 1
+    assert connections == 3
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "attempts"),
+    [
+        (S3Timeouts(), 3),
+        (S3Timeouts(retries=0), 1),
+        (S3Timeouts(retries=1), 2),
+        (S3Timeouts(retry_seconds=0), 1),
+        (S3Timeouts(request_seconds=30, retry_seconds=45), 2),
+    ],
+)
+def test_requests_are_repeated_as_often_as_the_time_allows(timeouts: S3Timeouts, attempts: int) -> None:
+    made = client(at("http://127.0.0.1:1", S3Credentials(ACCESS_KEY, SECRET_KEY), timeouts))
+
+    config: Any = made.meta.config
+    assert config.retries["total_max_attempts"] == attempts
+    assert (config.connect_timeout, config.read_timeout) == (timeouts.connect_seconds, timeouts.request_seconds)
+
+
+@pytest.mark.parametrize(("path_style", "url"), [(True, "http://h:1/own/k"), (False, "http://own.h:1/k")])
+def test_the_name_of_the_s3_bucket_stands_in_urls_where_the_bucket_says(path_style: bool, url: str) -> None:  # noqa: FBT001  # a parameter of the test
+    location = S3Location("own", endpoint="http://h:1", path_style=path_style)
+    made = client(S3Access(location, S3Credentials(ACCESS_KEY, SECRET_KEY), S3Timeouts()))
+
+    signed = made.generate_presigned_url("get_object", Params={"Bucket": "own", "Key": "k"})
+
+    assert signed.partition("?")[0] == url
+
+
+def test_nothing_is_signed_without_credentials_whatever_the_environment_has(
+    monkeypatch: pytest.MonkeyPatch, s3_server: S3Server
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+
+    with (
+        pytest.raises(BackendUnavailable, match="the S3 server refuses the credentials"),
+        asking(at(s3_server.endpoint, S3Credentials(), S3Timeouts()), "look at it") as s3,
+    ):
+        s3.list_buckets()
+
+
+def test_a_broken_aws_configuration_is_an_error_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+
+    with (
+        pytest.raises(BackendUnavailable, match=r"^can't look at it: "),
+        asking(at("http://127.0.0.1:1", S3Credentials(ACCESS_KEY, SECRET_KEY)), "look at it") as s3,
+    ):
+        s3.list_buckets()

@@ -1,0 +1,68 @@
+"""Buckets to move datasets between, and what is looked at afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from flightserver.catalog.entities import LOCAL, Bucket, DatasetKey
+from flightserver.catalog.log import Operation
+from flightserver.catalog.transaction import Transaction
+from flightserver.catalog.ulid import new_ulid
+from flightserver.catalog.updates import PutBucket
+from flightserver.tables.collecting import Collected, Collector
+from flightserver.tables.moving import Moved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flightserver.catalog.entities import Dataset
+    from flightserver.lakehouse import Lakehouse
+
+
+def operation(kind: str = "test") -> Operation:
+    return Operation(new_ulid(), kind)
+
+
+def add_bucket(lakehouse: Lakehouse, bucket: str | Bucket) -> None:
+    """Make a bucket known; a local one gets its directory."""
+    added = Bucket(bucket, LOCAL) if isinstance(bucket, str) else bucket
+    lakehouse.opener.create(added)
+    lakehouse.catalog.commit(Transaction(operation("bucket"), (PutBucket(added),)))
+
+
+def move(lakehouse: Lakehouse, name: str, to: str, source: str = "primary") -> Moved:
+    """Move a dataset to the end."""
+    *_, last = lakehouse.mover.move(DatasetKey(source, name), to, operation("move"))
+    assert isinstance(last, Moved)
+    return last
+
+
+def dataset(lakehouse: Lakehouse, name: str, bucket: str = "primary") -> Dataset:
+    return lakehouse.catalog.snapshot().dataset(name, bucket)
+
+
+def collect(lakehouse: Lakehouse, bucket: str) -> Collected:
+    """Delete all that the newest version doesn't name, however young."""
+    collector = Collector(lakehouse.catalog, lakehouse.buckets, retention_hours=0, grace_hours=0)
+    *_, last = collector.collect(bucket, operation("collect"))
+    assert isinstance(last, Collected)
+    return last
+
+
+def files(lakehouse: Lakehouse, bucket: str) -> dict[str, bytes]:
+    """Everything under `datasets/` in a bucket."""
+    objects = lakehouse.buckets.get(bucket).objects
+    return {meta.key: objects.get(meta.key) for meta in objects.list("datasets/")}
+
+
+def before_each_commit(lakehouse: Lakehouse, kind: str, action: Callable[[], object]) -> Any:
+    """Do something right before each commit of an operation of a kind, as another session would."""
+    commit = lakehouse.catalog.commit
+
+    def interrupted(transaction: Any) -> Any:
+        if transaction.operation.kind == kind:
+            action()
+        return commit(transaction)
+
+    return patch.object(lakehouse.catalog, "commit", interrupted)
