@@ -19,6 +19,7 @@ from pyarrow.fs import S3FileSystem
 
 from bench import plots, shop
 from bench.comparing import assert_same
+from bench.httpfs import VERSION, HttpfsDuck
 from bench.inprocess import THREADS, duck_rows, opened, rows
 from bench.measure import MB, Page, Taken, in_turn, table
 from flightserver.catalog.entities import PRIMARY, S3, Bucket
@@ -43,17 +44,16 @@ FAR, COUNTED = "far", "counted"
 """The bucket on the S3 server, and the one behind the proxy."""
 LAKE = "lake"
 LOCAL, OURS = "flightserver, local", "flightserver"
-DATAFUSION, DUCK = "DataFusion", "DuckDB, pyarrow"
-FROM_S3 = (OURS, DATAFUSION, DUCK)
+DATAFUSION, DUCK, HTTPFS = "DataFusion", "DuckDB, pyarrow", "DuckDB, httpfs"
+FROM_S3 = (OURS, DATAFUSION, HTTPFS, DUCK)
 
 INTRODUCTION = """{rows:,} orders of eight columns in one Parquet file of {megabytes:,.1f} MB, in a local bucket and \
 in one on versitygw, an S3 server on this machine: times tell what engines ask of a server, not what a network costs. \
 Every contestant is asked in this process, with {threads} threads, without any cache of rows, and answers as Arrow; \
 all but the first read the same object from S3. Whole results were compared before. Medians of {repeats} rounds, \
 contestants in turn. DataFusion is the plain engine, which flightserver is built on. DuckDB's own S3 reader is its \
-extension httpfs, which can't be installed without DuckDB's server of extensions, and is not measured here: DuckDB \
-reads by pyarrow's data sets, which it gives its columns and filters to. (By a file system of fsspec, that of \
-obstore, it couldn't read this file: some reads came back short.)"""
+extension httpfs, of which PyPI has {httpfs}: DuckDB of that version is a process of its own, which keeps its answers. \
+DuckDB of this environment reads by pyarrow's data sets, which it gives its columns and filters to."""
 
 BYTES = """What the bodies of the S3 server's answers have, in MB, by a proxy that counts them. Each contestant is \
 new, so that it reads the footer too. "Needed" is what the file's footer says that the columns take in the row groups \
@@ -115,13 +115,17 @@ def measure(context: Context) -> Page:
         server.make(LAKE)
         _fill(lakehouse, server, proxy, shop.orders(effort.rows))
         segment = _segment(lakehouse, FAR)
-        contestants = {name: _contestant(name, lakehouse, FAR, server.endpoint) for name in (LOCAL, *FROM_S3)}
-        taken = _asked(contestants, asked, effort.repeats)
-        fetched = {one.title: _fetched(lakehouse, proxy, one) for one in asked}
+        with _httpfs(lakehouse, context, FAR, server.endpoint) as duck:
+            names = [name for name in (LOCAL, *FROM_S3) if name != HTTPFS]
+            contestants = {name: _contestant(name, lakehouse, FAR, server.endpoint) for name in names}
+            taken = _asked(contestants, duck, asked, effort.repeats)
+        fetched = {one.title: _fetched(lakehouse, context, proxy, one) for one in asked}
         needed = {one.title: _needed(lakehouse, one) for one in asked}
     page = Page("federation", "Datasets on S3")
     page.add(
-        INTRODUCTION.format(rows=effort.rows, megabytes=segment.bytes / MB, threads=THREADS, repeats=effort.repeats),
+        INTRODUCTION.format(
+            rows=effort.rows, megabytes=segment.bytes / MB, threads=THREADS, repeats=effort.repeats, httpfs=VERSION
+        ),
         table(_HEADERS, _cells(taken)),
         plots.bars(context.results / "federation.png", "Time over that of plain DataFusion", "times", _ratios(taken)),
         "## Bytes",
@@ -194,8 +198,14 @@ def _duck_rows(connection: Any, sql: str) -> pa.Table:
     return duck_rows(connection, sql.format(orders="orders"))
 
 
+def _httpfs(lakehouse: Lakehouse, context: Context, bucket: str, endpoint: str) -> HttpfsDuck:
+    key = _segment(lakehouse, bucket).object_keys()[0]
+    host = endpoint.removeprefix("http://")
+    return HttpfsDuck(context.work, THREADS, host, (ACCESS_KEY, SECRET_KEY), f"s3://{LAKE}/{bucket}/{key}")
+
+
 def _asked(
-    contestants: dict[str, Callable[[str], pa.Table]], asked: Iterable[Question], repeats: int
+    contestants: dict[str, Callable[[str], pa.Table]], duck: HttpfsDuck, asked: Iterable[Question], repeats: int
 ) -> dict[str, dict[str, Taken]]:
     """What every contestant took, by question."""
     found = {}
@@ -203,15 +213,23 @@ def _asked(
         expected = contestants[LOCAL](one.sql)
         for name, answer in contestants.items():
             assert_same(f"{one.title}, {name}", answer(one.sql), expected)
-        ways = {name: partial(answer, one.sql) for name, answer in contestants.items()}
-        found[one.title] = in_turn(ways, repeats)
+        sql = one.sql.format(orders="orders")
+        assert_same(f"{one.title}, {HTTPFS}", duck.rows(sql).cast(expected.schema), expected)
+        ways: dict[str, Callable[[], object]] = {name: partial(answer, one.sql) for name, answer in contestants.items()}
+        found[one.title] = in_turn({**ways, HTTPFS: partial(duck.run, sql)}, repeats)
     return found
 
 
-def _fetched(lakehouse: Lakehouse, proxy: CountingProxy, one: Question) -> dict[str, int]:
+def _fetched(lakehouse: Lakehouse, context: Context, proxy: CountingProxy, one: Question) -> dict[str, int]:
     """Bytes that each took from the S3 server for a question, footer included."""
     found = {}
     for name in FROM_S3:
+        if name == HTTPFS:
+            proxy.taken()
+            with _httpfs(lakehouse, context, COUNTED, proxy.endpoint) as duck:
+                duck.run(one.sql.format(orders="orders"))
+                found[name] = proxy.taken()
+            continue
         with opened(lakehouse.settings.server.data) as fresh:
             proxy.taken()
             _contestant(name, fresh, COUNTED, proxy.endpoint)(one.sql)
@@ -252,7 +270,7 @@ def _ratios(taken: dict[str, dict[str, Taken]]) -> dict[str, float]:
     return {
         f"{title}, {name}": each[name].seconds / each[DATAFUSION].seconds
         for title, each in taken.items()
-        for name in (OURS, DUCK)
+        for name in (OURS, HTTPFS, DUCK)
     }
 
 

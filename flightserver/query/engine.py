@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING, Any
 from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
 
 from flightserver.errors import InvalidRequest, LimitExceeded, NotFound
+from flightserver.query.contexts import CAREFUL, FEW_ROWS, FIRST, OPTIONS, SPILLING, USUAL, make_context
 from flightserver.query.failures import PlanDefect, missing_table, translate
 from flightserver.query.inorder import in_order
 from flightserver.query.language.statements import parse
-from flightserver.query.namespace import BARE, CATALOG, Namespace, Scope
+from flightserver.query.namespace import CATALOG, Namespace, Scope
 from flightserver.query.parameters import with_types
 from flightserver.query.quoting import quoted
 from flightserver.query.scan import Scans, SmallSegments
@@ -57,12 +58,6 @@ Parameters = dict[str, Any]
 
 _INSERT_PLAN = re.compile(r"^Dml: op=\[Insert Into\] table=\[")
 
-_SMALL_ROWS = 8192
-_LITTLE_MEMORY = 512 * 2**20
-"""Below it batches have so many rows: what was spilled is merged by a batch of each piece."""
-_FEW_ROWS = 1024
-"""In a careful plan. A join of three tables, each of 2.3 times the memory, finishes; by 2,048 rows it doesn't."""
-
 _SHUFFLES = re.compile(r"Join|Subquery:|^ *(Aggregate|Distinct|WindowAggr|RecursiveQuery)", re.MULTILINE)
 """Nodes of a logical plan for which the engine brings rows of one partition into another."""
 
@@ -75,41 +70,6 @@ _INLINED = "TableScan: ?table?"
 
 _READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)  # noqa: FBT003  # the binding takes no keywords
 _WITH_DML = SQLOptions().with_allow_ddl(False).with_allow_dml(True).with_allow_statements(False)  # noqa: FBT003  # as above
-
-_OPTIONS = {
-    "datafusion.catalog.create_default_catalog_and_schema": "false",
-    "datafusion.catalog.information_schema": "false",
-    # View types inflate the wire, and JDBC can't read them.
-    "datafusion.execution.parquet.schema_force_view_types": "false",
-    "datafusion.sql_parser.map_string_types_to_utf8view": "false",
-    # A build side of this size is hashed once for all partitions of the probe side, which then isn't shuffled: a third
-    # faster on two cores.
-    "datafusion.optimizer.hash_join_single_partition_threshold": str(16 * 2**20),
-    "datafusion.optimizer.hash_join_single_partition_threshold_rows": "1000000",
-    # TIMESTAMP WITH TIME ZONE is UTC rather than naive.
-    "datafusion.execution.time_zone": "+00:00",
-}
-
-
-_USUAL: dict[str, str] = {}
-_NO_SHUFFLE = {
-    "datafusion.optimizer.enable_round_robin_repartition": "false",
-    "datafusion.optimizer.repartition_aggregations": "false",
-    "datafusion.optimizer.repartition_windows": "false",
-    # Else a partition that is idle takes files of others, and rows come in another order.
-    "datafusion.execution.enable_file_stream_work_stealing": "false",
-}
-_SPILLING = {**_NO_SHUFFLE, "datafusion.optimizer.repartition_joins": "false"}
-_FIRST = {**_SPILLING, "datafusion.optimizer.repartition_file_scans": "false"}
-"""For a few rows: small batches."""
-_CAREFUL = {
-    **_NO_SHUFFLE,
-    # One task shuffles the rows of one table, then: it takes two to wait for each other.
-    "datafusion.optimizer.repartition_file_scans": "false",
-    "datafusion.optimizer.prefer_hash_join": "false",
-    "datafusion.execution.collect_statistics": "false",
-    "datafusion.execution.sort_spill_reservation_bytes": str(2 * 2**20),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +116,10 @@ class Engine:
         self._past = sources.past
         pool = RuntimeEnvBuilder().with_fair_spill_pool(settings.memory_bytes)
         disk = copy(pool).with_disk_manager_specified(spill)  # the builder changes itself
-        self._usual = _context(settings, copy(pool).with_disk_manager_disabled(), _USUAL)
-        self._spilling = _context(settings, disk, _SPILLING)
-        self._careful = _context(settings, disk, _CAREFUL)
-        self._first = _context(settings, disk, _FIRST)
+        self._usual = make_context(settings, copy(pool).with_disk_manager_disabled(), USUAL)
+        self._spilling = make_context(settings, disk, SPILLING)
+        self._careful = make_context(settings, disk, CAREFUL)
+        self._first = make_context(settings, disk, FIRST)
         self._namespaces = {}
         small = SmallSegments(buckets)
         for careful, context in ((False, self._usual), (True, self._careful)):
@@ -274,7 +234,7 @@ class Engine:
         Raises:
             InvalidRequest: They don't parse, or have a type that the engine does not know.
         """
-        config = SessionConfig({key: value for key, value in _OPTIONS.items() if "catalog" not in key})
+        config = SessionConfig({key: value for key, value in OPTIONS.items() if "catalog" not in key})
         scratch = SessionContext(config)
         try:
             scratch.sql(f"CREATE TABLE columns ({columns})")
@@ -326,7 +286,7 @@ class Engine:
 
     def _limited(self, frame: DataFrame, wanted: range) -> Iterator[pa.RecordBatch]:
         """The rows that a limit wants, counted here: the engine takes those of the partition that is fastest."""
-        context = self._first if wanted.stop <= _FEW_ROWS else self._spilling
+        context = self._first if wanted.stop <= FEW_ROWS else self._spilling
         inner = context.create_dataframe_from_logical_plan(frame.logical_plan().inputs()[0])
         # A limit that nothing filters is reached soon: no other thread need begin.
         threads = self._threads if _FILTER.search(inner.optimized_logical_plan().display_indent()) else 1
@@ -377,23 +337,3 @@ def _shuffles(frame: DataFrame) -> bool:
         except Exception as error:  # the binding raises bare Exception; `translate` sorts
             raise translate(error) from error
     return _SHUFFLES.search(plan) is not None
-
-
-def _context(settings: QuerySettings, runtime: RuntimeEnvBuilder, options: Mapping[str, str]) -> SessionContext:
-    rows = settings.batch_rows
-    if options in (_CAREFUL, _FIRST):
-        rows = min(rows, _FEW_ROWS)
-    elif settings.memory_bytes < _LITTLE_MEMORY:
-        rows = min(rows, _SMALL_ROWS)
-    partitions = str(settings.partitions)
-    if options is _CAREFUL and settings.partitions == 1:
-        partitions = "2"  # with one the engine hashes joins whatever it is told
-    config = SessionConfig(
-        {
-            "datafusion.execution.batch_size": str(rows),
-            "datafusion.execution.target_partitions": partitions,
-            **_OPTIONS,
-            **options,
-        }
-    ).with_default_catalog_and_schema(CATALOG, BARE)
-    return SessionContext(config, runtime)

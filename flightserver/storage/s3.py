@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from obstore import ObjectMeta as FoundMeta
+    from obstore import PutResult
     from obstore.store import S3Config
 
     from flightserver.storage.objects import ObjectWriter
@@ -188,9 +189,12 @@ class S3Objects:
         raise _given_up("write", key)
 
     def _put_once(self, key: str, data: bytes) -> ObjectMeta:
-        result = obstore.put(self._once, key, data, mode="create", use_multipart=False)
-        found = self.head(key) if result["e_tag"] is None else None
-        return found or ObjectMeta(key, len(data), result["e_tag"] or "", datetime.now(UTC))
+        return self._put_meta(key, len(data), obstore.put(self._once, key, data, mode="create", use_multipart=False))
+
+    def _put_meta(self, key: str, size: int, result: PutResult) -> ObjectMeta:
+        """What is known of an object that was just put; some servers, as Ceph's of large ones, don't tell its etag."""
+        etag = _etag(result["e_tag"])
+        return (self.head(key) if not etag else None) or ObjectMeta(key, size, etag, datetime.now(UTC))
 
     def put_parts(self, key: str, file: BinaryIO, size: int) -> ObjectMeta:
         """Upload a large object in parts, from a file at its beginning."""
@@ -208,7 +212,7 @@ class S3Objects:
             if isinstance(error, FileNotFoundError):
                 raise _no_bucket(key) from error
             raise _translated(error, "write", key) from error
-        return ObjectMeta(key, size, result["e_tag"] or "", datetime.now(UTC))
+        return self._put_meta(key, size, result)
 
     def writer(self, key: str) -> ObjectWriter:
         """Start an object of unknown size."""
@@ -310,7 +314,12 @@ def _store(access: S3Access, *, retries: int) -> S3Store:
 
 
 def _meta(found: FoundMeta) -> ObjectMeta:
-    return ObjectMeta(found["path"], found["size"], found["e_tag"] or "", found["last_modified"])
+    return ObjectMeta(found["path"], found["size"], _etag(found["e_tag"]), found["last_modified"])
+
+
+def _etag(tag: str | None) -> str:
+    """An etag without its quotes, which some servers leave out in listings."""
+    return "" if tag is None else tag.strip('"')
 
 
 def _given_up(action: str, key: str) -> BackendUnavailable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cephserver import ceph_server
 from s3server import s3_bucket, s3_server
 
-__all__ = ["s3_bucket", "s3_server"]
+__all__ = ["ceph_server", "s3_bucket", "s3_server"]

@@ -13,18 +13,20 @@ from storage.contract import CLOCKS_DIFFER, ObjectsContract
 
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import AlreadyExists, NotFound
+from flightserver.federation.aws import asking
 from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Objects, S3Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cephserver import CephServer
     from s3server import S3Server
 
     from flightserver.storage.objects import ObjectMeta, Objects
 
 
 class S3Contract(ObjectsContract):
-    """S3 answers a put without saying when it was, so its time is that of this machine's clock."""
+    """S3 answers a put without saying when it was: it has the time of this machine's clock. Ceph lists fractions."""
 
     def as_head(self, put: ObjectMeta, head: ObjectMeta) -> ObjectMeta:
         assert abs(put.modified - head.modified) < CLOCKS_DIFFER
@@ -84,6 +86,18 @@ class TestS3Objects(S3Contract):
             assert [meta.key for meta in objects.list("", after="house")] == sorted(listed - {"a/b", "house"})
         everything = S3Objects(s3_server.access(s3_bucket))
         assert [meta.key for meta in everything.list("lakeh")] == ["lakehouse/a/b", "lakehouse/house"]
+
+
+@pytest.mark.xdist_group("ceph")
+class TestS3ObjectsOfCeph(S3Contract):
+    """A second real server's opinion."""
+
+    @pytest.fixture
+    def objects(self, ceph_server: CephServer) -> Objects:
+        access = ceph_server.access(f"contract-{new_ulid().lower()}")
+        with asking(access, "make an S3 bucket") as client:
+            client.create_bucket(Bucket=access.location.bucket)
+        return S3Objects(access)
 
 
 @pytest.fixture(scope="module")
