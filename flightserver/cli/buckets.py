@@ -14,6 +14,8 @@ from flightserver.cli.connecting import add_address, open_client
 from flightserver.cli.rendering import output_console, rich_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flightclient import Client
 
 _COLUMNS = ("name", "backend", "url", "datasets", "reachable", "error", "checked")
@@ -24,6 +26,12 @@ _VERBS = {
     "limits": "change how large puts may be",
     "rename": "call a bucket by another name",
     "drop": "drop a bucket",
+    "usage": "objects and bytes in a bucket, by kind and by dataset",
+    "collect": "delete files that no version within retention names",
+    "mirror": "copy the files of a bucket to the bucket rescue",
+    "move": "give a dataset another bucket as its home",
+    "presign": "a URL that reads or writes one object of an S3 bucket for a while",
+    "lifecycle": "show or set the rules by which objects expire",
     "migrate": "make references of old catalogs say primary",
 }
 _UNITS = {"": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -34,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verbs and their flags."""
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     made = {verb: verbs.add_parser(verb, help=text, description=text) for verb, text in _VERBS.items()}
-    for verb in ("create", "check", "limits", "rename", "drop"):
+    for verb in _VERBS.keys() - {"list", "move", "migrate"}:
         made[verb].add_argument("name", metavar="NAME", help="of the bucket")
     _add_create(made["create"])
     made["limits"].add_argument("--put", type=_bytes, metavar="SIZE", help="largest put, such as 512MiB")
@@ -43,9 +51,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     made["drop"].add_argument(
         "--contents", choices=["keep", "delete"], help="what becomes of the files of datasets in it"
     )
-    made["migrate"].add_argument("--dry-run", action="store_true", help="change nothing, say what would be")
+    for verb in ("collect", "migrate"):
+        made[verb].add_argument("--dry-run", action="store_true", help="change nothing, say what would be")
+    _add_contents(made)
     for each in made.values():
         add_address(each)
+
+
+def _add_contents(made: dict[str, argparse.ArgumentParser]) -> None:
+    made["mirror"].add_argument("--dataset", metavar="D", help="only this one")
+    made["mirror"].add_argument("--continuous", choices=["on", "off"], help="whether the copy is kept current")
+    made["move"].add_argument("dataset", metavar="DATASET", help="the dataset")
+    made["move"].add_argument("to", metavar="TO", help="the bucket that becomes its home")
+    made["move"].add_argument("--bucket", metavar="B", help="its home now, where the name alone isn't enough")
+    made["presign"].add_argument("key", metavar="KEY", help="of the object")
+    made["presign"].add_argument("--put", action="store_true", help="a URL that writes the object")
+    made["presign"].add_argument("--expires", type=int, metavar="SECONDS", help="default: an hour")
+    made["lifecycle"].add_argument(
+        "--set", type=_rules, metavar="JSON", help='rules, as \'[{"prefix": "_staging/", "expire_days": 7}]\''
+    )
 
 
 def _add_create(parser: argparse.ArgumentParser) -> None:
@@ -81,20 +105,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _call(client: Client, arguments: argparse.Namespace) -> dict[str, Any]:
-    match arguments.verb:
-        case "create":
-            return client.call("bucket.create", _new_bucket(arguments))
-        case "check":
-            return client.call("bucket.check", {"name": arguments.name})
-        case "limits":
-            limits = {"put_bytes": arguments.put, "vector_put_bytes": arguments.vector_put}
-            return client.call("bucket.set_limits", {"name": arguments.name, **_given(limits)})
-        case "rename":
-            return client.call("bucket.rename", {"name": arguments.name, "to": arguments.to})
-        case "drop":
-            return client.call("bucket.drop", {"name": arguments.name, **_given({"contents": arguments.contents})})
-        case _:
-            return client.call("catalog.migrate_buckets", {"dry_run": arguments.dry_run})
+    if arguments.verb == "lifecycle" and arguments.set is not None:
+        return client.call("bucket.set_lifecycle", {"name": arguments.name, "rules": arguments.set})
+    action, body = _ACTIONS[arguments.verb]
+    return client.call(action, _given(body(arguments)))
+
+
+def _named(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {"name": arguments.name}
+
+
+def _mirror(arguments: argparse.Namespace) -> dict[str, Any]:
+    continuous = None if arguments.continuous is None else arguments.continuous == "on"
+    return {"bucket": arguments.name, "dataset": arguments.dataset, "continuous": continuous}
+
+
+def _presign(arguments: argparse.Namespace) -> dict[str, Any]:
+    method = "PUT" if arguments.put else "GET"
+    return {"name": arguments.name, "method": method, "key": arguments.key, "expires_seconds": arguments.expires}
 
 
 def _new_bucket(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -110,6 +138,26 @@ def _new_bucket(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"name": arguments.name, "backend": "s3", "s3": place, **root}
 
 
+_ACTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], dict[str, Any]]]] = {
+    "create": ("bucket.create", _new_bucket),
+    "check": ("bucket.check", _named),
+    "limits": (
+        "bucket.set_limits",
+        lambda given: {**_named(given), "put_bytes": given.put, "vector_put_bytes": given.vector_put},
+    ),
+    "rename": ("bucket.rename", lambda given: {**_named(given), "to": given.to}),
+    "drop": ("bucket.drop", lambda given: {**_named(given), "contents": given.contents}),
+    "usage": ("bucket.usage", _named),
+    "collect": ("bucket.collect", lambda given: {"bucket": given.name, "dry_run": given.dry_run}),
+    "mirror": ("bucket.mirror", _mirror),
+    "move": ("dataset.move", lambda given: {"dataset": given.dataset, "to": given.to, "bucket": given.bucket}),
+    "presign": ("bucket.presign", _presign),
+    "lifecycle": ("bucket.get_lifecycle", _named),
+    "migrate": ("catalog.migrate_buckets", lambda given: {"dry_run": given.dry_run}),
+}
+"""What each verb asks for, with which fields; those that are None aren't sent."""
+
+
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -120,3 +168,10 @@ def _bytes(text: str) -> int:
     if found is None or unit is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size: expected bytes, or a number and KiB, MiB or GiB")
     return int(found[1]) * unit
+
+
+def _rules(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON: {error}") from None

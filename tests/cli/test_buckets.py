@@ -42,6 +42,40 @@ def test_a_local_bucket_from_its_creation_to_its_end(
     assert not (tmp_path / "data" / "buckets" / "testing").exists()
 
 
+def test_what_is_in_a_bucket_is_moved_mirrored_counted_and_collected(
+    command: Callable[..., Finished], server: RunningServer
+) -> None:
+    for name in ("testing", "rescue"):
+        command("buckets", "create", name)
+    command("query", "CREATE TABLE pets AS SELECT 1 AS id")
+
+    moved = json.loads(command("buckets", "move", "pets", "testing").out)
+    assert (moved["dataset"], moved["moved_from"], moved["bucket"]) == ("pets", "primary", "testing")
+    mirrored = json.loads(command("buckets", "mirror", "testing", "--continuous", "on").out)
+    assert (mirrored["objects"], mirrored["continuous"]) == (moved["objects"], True)
+    assert not json.loads(command("buckets", "mirror", "testing", "--continuous", "off").out)["continuous"]
+    usage = json.loads(command("buckets", "usage", "testing").out)
+    assert [(one["dataset"], one["objects"]) for one in usage["datasets"]] == [("pets", moved["objects"])]
+    collected = json.loads(command("buckets", "collect", "primary", "--dry-run").out)
+    assert (collected["bucket"], collected["objects"]) == ("primary", 0)
+    assert json.loads(command("query", "SELECT * FROM testing.pets", "--format", "json").out) == [{"id": 1}]
+    assert server.lakehouse.catalog.snapshot().buckets["testing"].mirrored is False
+
+
+def test_lifecycle_rules_are_set_shown_and_refused(command: Callable[..., Finished], server: RunningServer) -> None:
+    rule = {"prefix": "_staging/uploads/", "expire_days": 7}
+
+    assert command("buckets", "lifecycle", "primary", "--set", json.dumps([rule])).status == 0
+    shown = json.loads(command("buckets", "lifecycle", "primary").out)
+    [found] = shown["rules"]
+    assert {name: found[name] for name in rule} == rule
+    assert shown["applied_by"] == "server"
+    assert server.lakehouse.catalog.snapshot().buckets["primary"].lifecycle[0].expire_days == 7
+    assert "'[' is no JSON" in command("buckets", "lifecycle", "primary", "--set", "[").err
+    refused = command("buckets", "presign", "primary", "datasets/x")
+    assert (refused.status, "local" in refused.err) == (1, True)
+
+
 def test_a_bucket_below_a_root_of_its_own(command: Callable[..., Finished], server: RunningServer) -> None:
     command("buckets", "create", "testing", "--root", "deep/down")
 
