@@ -148,7 +148,8 @@ class Scans:
         small = {segment.id for segment in small_segments(dataset)}
         found = self._all_served([one for one in dataset.segments if one.id not in small])
         served = tuple(found.get(one.id, one) for one in dataset.segments)
-        dataset = replace(dataset, segments=served)
+        if any(one.id in found and found[one.id] is not one for one in dataset.segments):
+            dataset = replace(dataset, segments=served)
         # Where they are is no part of the state: a dataset may have been moved, or its bucket be opened otherwise.
         urls = tuple(self._buckets.get(segment.bucket).url(segment.directory) for segment in served)
         key = (*dataset.state, urls, row_ids)
