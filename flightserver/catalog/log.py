@@ -7,6 +7,8 @@ a number is missing. The log is linear because a commit is only written by who h
 A store that fails while it writes leaves the question whether the object is there. Each commit carries a random
 `id`: who was told of a failure, or that the key is taken, reads the object and compares. If it is there but its
 durability was never confirmed, the commit is *in doubt*, and nothing else is committed until the store confirms it.
+If it isn't there, and a network may still deliver it, its number is taken by a commit of nothing before anybody is told
+that nothing was changed.
 
 Invariant: one thread at a time appends; reading needs no lock.
 """
@@ -214,7 +216,7 @@ class CommitLog:
         if commit is None:
             return True
         try:
-            if not self.has(commit.version):
+            if not self.has(commit.version) and self._will_never_be(commit):
                 self._doubtful = None
                 return False
             if not self._is_ours(commit):
@@ -228,6 +230,21 @@ class CommitLog:
             )
             raise BackendUnavailable(msg) from error
         self._doubtful = None
+        return True
+
+    def _will_never_be(self, commit: Commit) -> bool:
+        """Whether a commit that isn't there can't come any more.
+
+        Where a network may deliver a write late its number is taken, by a commit of nothing. The first commit isn't
+        kept away so: it is the same whoever writes it, and a catalog can't begin with nothing.
+        """
+        if not self._objects.may_write_late or commit.version == 1:
+            return True
+        nothing = Commit(commit.version, commit.time, commit.server, (), new_commit_id())
+        try:
+            self._objects.put(commit_key(commit.version), _encoder.encode(nothing))
+        except AlreadyExists:
+            return False
         return True
 
     def _make_durable(self, commit: Commit) -> None:

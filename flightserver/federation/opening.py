@@ -115,6 +115,8 @@ class Unreachable:
         reason: Why.
     """
 
+    may_write_late = False
+
     def __init__(self, bucket: str, reason: str) -> None:
         self.reason = reason
         self._message = f"bucket {bucket!r} can't be reached: {reason}"

@@ -52,6 +52,11 @@ class LimitedObjects:
         self._put_bytes = put_bytes
         self._vector_put_bytes = vector_put_bytes
 
+    @property
+    def may_write_late(self) -> bool:
+        """Whether a write that has failed may still happen."""
+        return self.inner.may_write_late
+
     def limit(self, key: str) -> int:
         """How many bytes a put of the key may have."""
         return self._vector_put_bytes if key.startswith(VECTORS) else self._put_bytes

@@ -62,6 +62,8 @@ class LocalObjects:
         BackendUnavailable: The directory can't be created or written.
     """
 
+    may_write_late = False
+
     def __init__(self, root: Path) -> None:
         self._root = str(root.absolute())
         self._temporary = f"{self._root}/{TEMPORARY}"

@@ -32,6 +32,8 @@ class _Object:
 class MemoryObjects:
     """`Objects` that live in this process."""
 
+    may_write_late = False
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._objects: dict[str, _Object] = {}

@@ -105,6 +105,10 @@ class ObjectWriter(Protocol):
 class Objects(Protocol):
     """The objects of one bucket. All methods may be called from any thread."""
 
+    @property
+    def may_write_late(self) -> bool:
+        """Whether a write that has failed may still happen, when a network delivers it later."""
+
     def get(self, key: str) -> bytes:
         """Return all bytes of an object.
 

@@ -135,6 +135,8 @@ class S3Objects:
         access: Where the bucket is, who asks, and how long is waited.
     """
 
+    may_write_late = True
+
     def __init__(self, access: S3Access) -> None:
         self._timeouts = access.timeouts
         self.store = _store(access, retries=access.timeouts.retries)

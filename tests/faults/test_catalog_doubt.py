@@ -143,3 +143,57 @@ def test_creating_the_catalog_survives_a_lost_answer() -> None:
     objects.lose_answer_of = "1.json"
 
     assert Catalog.open(objects).snapshot().version == 1
+
+
+class DeliversLate(MemoryObjects):
+    """A remote store behind a network that holds a write back, says that it failed, and delivers it later."""
+
+    may_write_late = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hold_back: str = ""
+        self._held: tuple[str, bytes] | None = None
+
+    def put(self, key: str, data: bytes) -> ObjectMeta:
+        if self.hold_back and key.endswith(self.hold_back):
+            self.hold_back = ""
+            self._held = (key, data)
+            msg = "timeout"
+            raise BackendUnavailable(msg)
+        return super().put(key, data)
+
+    def deliver(self) -> bool:
+        """Whether what was held back has found its key free."""
+        assert self._held is not None
+        try:
+            super().put(*self._held)
+        except AlreadyExists:
+            return False
+        return True
+
+
+def test_a_commit_that_was_said_to_have_failed_never_comes_after_all() -> None:
+    objects = DeliversLate()
+    catalog = Catalog.open(objects)
+    objects.hold_back = "2.json"
+
+    with pytest.raises(BackendUnavailable, match="timeout"):
+        catalog.commit(transaction(create("people", 3)))
+
+    assert not objects.deliver()
+    assert not catalog.snapshot().datasets
+    assert catalog.commit(transaction(create("people", 5))).version == 3
+    assert Catalog.open(objects).snapshot().dataset("people").rows == 5
+    assert [len(commit.transactions) for commit in catalog.commits()] == [1, 0, 1]
+
+
+def test_the_first_commit_may_come_late() -> None:
+    objects = DeliversLate()
+    objects.hold_back = "1.json"
+
+    with pytest.raises(BackendUnavailable, match="timeout"):
+        Catalog.open(objects)
+
+    assert objects.deliver()
+    assert PRIMARY in Catalog.open(objects).snapshot().buckets
