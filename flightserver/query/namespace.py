@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from datafusion.catalog import CatalogProvider, SchemaProvider, Table
 
 from flightserver.catalog.entities import DatasetKey, View
+from flightserver.catalog.migration import home
 from flightserver.errors import FlightserverError, InvalidRequest, NotFound
 from flightserver.query.failures import missing_table
 
@@ -91,9 +92,16 @@ class Scope:
             schema = PUBLIC
         if schema == PUBLIC:
             return self.snapshot.relation(name, bucket=self.bucket if self._has(self.bucket, name) else None)
-        if schema in self.snapshot.buckets:
-            return self.snapshot.relation(name, bucket=schema)
+        bucket = self.bucket_of(schema)
+        if bucket is not None:
+            return self.snapshot.relation(name, bucket=bucket)
         raise NotFound(self.missing(CATALOG, schema, name))
+
+    def bucket_of(self, schema: str | None) -> str | None:
+        """The bucket that a schema means, or None. The text of a view may have a name that a bucket had before."""
+        known = self.snapshot.buckets
+        meant = home(known, schema) if schema is not None and self.depth else schema
+        return meant if meant in known else None
 
     def _has(self, bucket: str | None, name: str) -> bool:
         if bucket is None:
@@ -193,7 +201,8 @@ class Namespace(CatalogProvider):
 
     def schema(self, name: str) -> SchemaProvider | None:  # type: ignore[override]  # annotated narrower than it is
         """The schema provider of that name."""
-        return _Schema(self, name) if name in self.schema_names() else None
+        is_known = name in self.schema_names() or self._planning().scope.bucket_of(name) is not None
+        return _Schema(self, name) if is_known else None
 
     def table(self, schema: str, name: str) -> Table | None:
         """The table of that name, or None after noting why there is none."""
@@ -240,7 +249,8 @@ class Namespace(CatalogProvider):
         if schema in self._fixed:
             return set(self._fixed[schema])
         relations = (*scope.snapshot.datasets, *scope.snapshot.views)
-        return {key.name for key in relations if schema in {BARE, PUBLIC, key.bucket}}
+        meant = scope.bucket_of(schema) or schema
+        return {key.name for key in relations if meant in {BARE, PUBLIC, key.bucket}}
 
     def _planning(self) -> _Planning:
         planning: _Planning | None = getattr(self._current, "planning", None)

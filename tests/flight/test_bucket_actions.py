@@ -11,6 +11,7 @@ import pytest
 from flightclient.errors import AlreadyExists, InvalidRequest, NotFound
 from query.asking import rows, run
 
+from flightserver import errors
 from flightserver.catalog.entities import LOCAL, RESCUE, Bucket, PutLimits
 from flightserver.catalog.log import Operation
 from flightserver.catalog.transaction import Transaction
@@ -457,6 +458,22 @@ def test_a_renamed_bucket_has_its_datasets_and_views_under_the_new_name(
     run(server.lakehouse, "INSERT INTO new.pets VALUES (4)")
     run(server.lakehouse, "CREATE TABLE new.more AS SELECT 1 AS id")
     assert all("buckets/old/" in str(path) for path in parquet(tmp_path / "data"))
+
+
+def test_the_text_of_views_may_go_on_saying_the_former_name(
+    create: Callable[..., Any], client: Client, server: RunningServer
+) -> None:
+    create("old")
+    run(server.lakehouse, "CREATE TABLE old.pets AS SELECT 1 AS id")
+    run(server.lakehouse, 'CREATE VIEW ids AS SELECT id FROM "old".pets')
+    run(server.lakehouse, "CREATE VIEW twice AS SELECT id * 2 AS id FROM ids")
+
+    client.call("bucket.rename", {"name": "old", "to": "new"})
+
+    assert rows(server.lakehouse, "SELECT id FROM ids") == [(1,)]
+    assert rows(server.lakehouse, "SELECT id FROM twice") == [(2,)]
+    with pytest.raises(errors.NotFound, match="the schemas are information_schema, new, primary, public, system"):
+        rows(server.lakehouse, "SELECT id FROM old.pets")
 
 
 def test_versions_before_a_renaming_stay_readable(
