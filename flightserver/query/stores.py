@@ -7,10 +7,10 @@ at a time; other libraries of this process that look at these variables, of whic
 called by `flightserver.storage.credentials` under the same lock.
 
 How often the engine's store tries again can't be set: 10 times, within 180 s (`RetryConfig::default` of object_store
-0.13). So that a server that stops answering in the middle of a query costs `retry_seconds` and the pauses between the
-tries, some 5 s, each try may take an eleventh of it. That is no limit to how long a body may take: a body that breaks
-off is asked for again from where it broke off (measured: 4 MB at 1 MB/s arrive by tries of 0.5 s). A server that
-doesn't answer from the start is noticed before that, by `flightserver.query.scan`, which looks for the files.
+0.13). So that a server that stops answering in the middle of a query costs `retry_seconds`, and not less than 11 s,
+each try may take an eleventh of what the pauses between them leave of it. That is no limit to how long a body may take:
+one that breaks off is asked for again from where it broke off (measured: 4 MB at 1 MB/s arrive by tries of 0.5 s). A
+server that doesn't answer from the start is noticed before, by `flightserver.query.scan`, which looks for the files.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from flightserver.storage.s3 import S3Access, S3Timeouts
 
 _ENGINE_RETRIES = 10
+_PAUSES_SECONDS = 5.0
+"""Between the tries, together, on average: they are random."""
 _LEAST_SECONDS = 0.5
 """Of one try: a server that is well may take that long to begin an answer."""
 
@@ -78,7 +80,7 @@ def _s3_store(access: S3Access) -> AmazonS3:
 
 def _try_seconds(timeouts: S3Timeouts) -> float:
     """How long one of the engine's tries may take."""
-    share = timeouts.retry_seconds / (_ENGINE_RETRIES + 1)
+    share = (timeouts.retry_seconds - _PAUSES_SECONDS) / (_ENGINE_RETRIES + 1)
     return min(timeouts.request_seconds, max(share, _LEAST_SECONDS))
 
 

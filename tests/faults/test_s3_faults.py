@@ -1,7 +1,7 @@
 """An S3 server behind a network that fails: answers stay right, what was acknowledged stays, and errors are clean.
 
-What a client knows of a change that failed is that it happened or not, and that may be decided later: a commit that the
-network delivers late counts if nobody has taken its number. It is settled when a later change is acknowledged.
+What a client knows of a change that failed is that it happened or not: where even the question was lost, the commit is
+in doubt, and settled before a later one is acknowledged.
 """
 
 from __future__ import annotations
