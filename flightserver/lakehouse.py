@@ -30,6 +30,7 @@ from flightserver.federation.places import LocalRoots
 from flightserver.federation.probing import check_primary
 from flightserver.federation.rescue import Rescue
 from flightserver.federation.service import BucketService
+from flightserver.ingest.fetching import Fetcher
 from flightserver.ingest.roots import Roots
 from flightserver.ingest.service import Ingest
 from flightserver.ingest.source import Limits
@@ -166,7 +167,7 @@ class Lakehouse:
         sources = Sources(cache.partitions, tables.dead, AttachedTables(external).table, past.scope)
         engine = Engine(query, own / "spill", buckets, sources, fixed, watchdog)
         streams = RowStreams(engine, tables, catalog)
-        ingest = Ingest(streams, catalog, uploads, roots, limits)
+        ingest = Ingest(streams, catalog, uploads, roots, limits, Fetcher(buckets, uploads))
         idle = settings.server.session_idle_seconds
         queries = Queries(
             engine=engine,

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from flightserver.storage.limits import VECTORS
-from flightserver.storage.objects import STAGING
 from flightserver.tables.collecting import DATASETS
 
 CATALOG = "_catalog/"
 """The commit log and its checkpoints, in the bucket `primary`."""
-
-UPLOADS = STAGING + "uploads/"
-"""Where others may put objects."""
 
 NAMED = (CATALOG, DATASETS, VECTORS)
 """What the catalog names or is: age says nothing of whether it is still needed."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from flightserver.errors import BackendUnavailable, InvalidRequest, NotFound
 from flightserver.federation.opening import reachable
-from flightserver.federation.prefixes import CATALOG, UPLOADS
-from flightserver.storage.objects import check_key
+from flightserver.federation.prefixes import CATALOG
+from flightserver.storage.objects import UPLOADS, check_key
 from flightserver.storage.s3 import S3Objects
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flightserver.catalog.catalog import Catalog
     from flightserver.catalog.log import Operation
     from flightserver.catalog.transaction import Commits
+    from flightserver.ingest.fetching import Fetcher
     from flightserver.ingest.roots import Roots
     from flightserver.ingest.source import Source
     from flightserver.ingest.uploads import Uploads
@@ -43,7 +44,7 @@ class FileRequest:
     """A file to ingest.
 
     Args:
-        source: An upload id, or a path under an allowed root.
+        source: An upload id, a path under an allowed root, or the URL of an object that others put into a bucket.
         dataset: Where the rows go.
         bucket: Its bucket.
         mode: `create`, `append`, `replace`, `create_append` or `upsert`.
@@ -88,9 +89,13 @@ class Ingest:
         uploads: Files that clients sent.
         roots: Directories of the server that files may be read from.
         limits: Bounds of reading one file.
+        fetcher: Fetches objects from buckets.
     """
 
-    def __init__(self, writes: Writes, catalog: Catalog, uploads: Uploads, roots: Roots, limits: Limits) -> None:
+    def __init__(  # what it writes to, and where files come from
+        self, writes: Writes, catalog: Catalog, uploads: Uploads, roots: Roots, limits: Limits, fetcher: Fetcher
+    ) -> None:
+        self._fetcher = fetcher
         self._writes = writes
         self._catalog = catalog
         self._uploads = uploads
@@ -108,6 +113,16 @@ class Ingest:
             SchemaDrift: The rows don't fit the dataset.
         """
         self.check_bucket(request.bucket)
+        mode_named(request.mode)
+        fetched = self._fetcher.fetch(request.source, request.progress)
+        if fetched is None:
+            return self._file(request, "upload" if is_upload_id(request.source) else "file")
+        try:
+            return self._file(replace(request, source=fetched), "object")
+        finally:
+            self._uploads.discard(fetched)
+
+    def _file(self, request: FileRequest, system: str) -> WriteResult:
         mode = mode_named(request.mode)
         uploaded = is_upload_id(request.source)
         path = self._uploads.open(request.source) if uploaded else self._roots.find(request.source)
@@ -126,7 +141,7 @@ class Ingest:
                 mode=mode,
                 schema=source.schema,
                 operation=request.operation,
-                lineage_system="upload" if uploaded else "file",
+                lineage_system=system,
                 lineage_source=name,
                 content=content,
                 evolve=request.evolve,

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 STAGING = "_staging/"
 """Prefix of what isn't committed yet: uploads, and the temporary files of a local bucket."""
 
+UPLOADS = STAGING + "uploads/"
+"""Prefix of what others put, by presigned URLs."""
+
 TEMPORARY = STAGING + ".tmp/"
 """Where a local bucket keeps the bytes of unfinished writes. No key starts with it, so that none can collide."""
 

@@ -60,6 +60,28 @@ def test_what_is_put_by_a_url_lies_in_the_bucket_and_can_be_got_by_another(far: 
     assert fetch(presign(far, "GET", KEY, 60).url) == b"contents"
 
 
+def test_what_was_put_by_a_url_can_be_ingested(far: OpenBucket, server: RunningServer) -> None:
+    fetch(presign(far, "PUT", KEY, 60).url, "PUT", b"name,born\nAda,1815\nGrace,1906\n")
+
+    with connect(server.uri) as client:
+
+        def ingest(source: str, mode: str) -> dict[str, Any]:
+            return client.call("ingest.file", {"source": source, "dataset": "people", "mode": mode})
+
+        ingested = ingest(far.url("") + KEY, "create")
+        assert (ingested["rows"], ingested["bucket"]) == (2, "primary")
+        found = client.query("SELECT name, born FROM people ORDER BY born").to_pylist()
+        assert found == [{"name": "Ada", "born": 1815}, {"name": "Grace", "born": 1906}]
+        assert ingest(far.url("") + KEY, "append")["unchanged"]
+        assert list((server.lakehouse.settings.server.data / "primary" / "_staging").glob("0*")) == []
+        with pytest.raises(FlightclientError, match="only objects below '_staging/uploads/' of a bucket"):
+            ingest(far.url("datasets/people"), "append")
+        with pytest.raises(FlightclientError, match="there is no object '_staging/uploads/x' in bucket 'far'"):
+            ingest(far.url("_staging/uploads/x"), "append")
+        with pytest.raises(FlightclientError, match="is no URL of an object in a bucket; those of the buckets begin"):
+            ingest("s3://elsewhere/x.csv", "append")
+
+
 def test_a_url_says_when_it_ends_and_holds_no_secret(far: OpenBucket) -> None:
     before = datetime.now(UTC)
 

@@ -12,6 +12,7 @@ from flightserver.catalog.catalog import Catalog
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import AlreadyExists, InvalidRequest, NotFound
+from flightserver.ingest.fetching import Fetcher
 from flightserver.ingest.roots import Roots
 from flightserver.ingest.service import FileRequest, Ingest, StreamRequest
 from flightserver.ingest.source import Limits, Progress
@@ -35,7 +36,8 @@ class Bench:
         self.lake = lake
         self.inbox = inbox
         self.uploads = Uploads(lake.root / "_staging")
-        self.ingest = Ingest(lake.tables, lake.catalog, self.uploads, Roots((inbox,)), Limits())
+        fetcher = Fetcher(lake.buckets, self.uploads)
+        self.ingest = Ingest(lake.tables, lake.catalog, self.uploads, Roots((inbox,)), Limits(), fetcher)
 
     def file(self, source: str, mode: str = "create_append", **more: Any) -> WriteResult:
         operation = Operation(new_ulid(), "ingest", user="ann")
