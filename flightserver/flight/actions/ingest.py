@@ -27,7 +27,10 @@ _Mode = Literal["create", "append", "replace", "create_append", "upsert"]
 
 
 class IngestFileRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Body of `ingest.file`: `source` is an upload id, a path under an allowed root, or the URL of an object in a bucket."""
+    """Body of `ingest.file`.
+
+    `source` is an upload id, a path under an allowed root, or the URL of an object that others put into a bucket.
+    """
 
     source: str
     dataset: str
