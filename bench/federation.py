@@ -57,8 +57,8 @@ DuckDB of this environment reads by pyarrow's data sets, which it gives its colu
 
 BYTES = """What the bodies of the S3 server's answers have, in MB, by a proxy that counts them. Each contestant is \
 new, so that it reads the footer too. "Needed" is what the file's footer says that the columns take in the row groups \
-that may have rows of the answer. To find the footer DataFusion fetches the last 512 KiB of a file, and flightserver the last \
-128 KiB. Both read over gaps of less than 1 MiB rather than ask twice, by default of the crate object_store."""
+that may have rows of the answer. To find the footer DataFusion fetches the last 512 KiB of a file, and flightserver \
+the last 128 KiB. Both read over gaps of less than 1 MiB rather than ask twice, by default of the crate object_store."""
 
 _SMALL_SHARE = 100
 
