@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
+from datafusion import DataFrame, LogicalPlan, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
 
 from flightserver.errors import InvalidRequest, LimitExceeded, NotFound
 from flightserver.query.contexts import CAREFUL, FEW_ROWS, FIRST, OPTIONS, SPILLING, USUAL, make_context
@@ -62,8 +62,6 @@ _SHUFFLES = re.compile(r"Join|Subquery:|^ *(Aggregate|Distinct|WindowAggr|Recurs
 """Nodes of a logical plan for which the engine brings rows of one partition into another."""
 
 _LIMIT = re.compile(r"Limit: skip=(?P<skip>\d+), fetch=(?P<fetch>\d+)\n")
-_FILTER = re.compile(r"^ *Filter:|_filters=\[[^\]]", re.MULTILINE)
-"""A filter, also one that a scan has taken over."""
 
 _INLINED = "TableScan: ?table?"
 """How a plan shows a table that was made from a plan."""
@@ -251,47 +249,51 @@ class Engine:
         Raises:
             LimitExceeded: It needs more memory than it may use, even when planned carefully, or more disk.
         """
-        *attempts, careful = self._attempts(plan)
-        for attempt in attempts:
-            batches = self._batches(attempt())
+        usual = plan(False)  # noqa: FBT003  # the argument says careful
+        shuffles = _shuffles(usual)
+        for context in (self._usual, self._spilling) if shuffles else (self._spilling,):
+            batches = self._batches(usual, context, shuffles=shuffles)
             try:
                 first = next(batches, None)
             except LimitExceeded:
                 continue  # after the error is handled: it holds what failed, and that its memory
             except PlanDefect:
                 break
-            yield from _begun(first, batches)
+            if first is not None:
+                yield first
+                yield from batches
             return
-        yield from self._batches(careful())
+        careful = plan(True)  # noqa: FBT003  # as above
+        yield from self._batches(careful, self._careful, shuffles=_shuffles(careful))
 
-    def _attempts(self, plan: Callable[[bool], DataFrame]) -> list[Callable[[], DataFrame]]:
-        usual = plan(False)  # noqa: FBT003  # the argument says careful
-        spilling = partial(self._spilling.create_dataframe_from_logical_plan, usual.logical_plan())
-        careful = partial(plan, True)  # noqa: FBT003  # as above
-        return [lambda: usual, spilling, careful] if _shuffles(usual) else [spilling, careful]
-
-    def _batches(self, frame: DataFrame) -> Iterator[pa.RecordBatch]:
+    def _batches(self, frame: DataFrame, context: SessionContext, *, shuffles: bool) -> Iterator[pa.RecordBatch]:
+        """Run a plan in a context."""
+        plan = frame.logical_plan()
         try:
-            if _shuffles(frame):
-                for batch in frame.execute_stream():
+            if shuffles:
+                for batch in context.create_dataframe_from_logical_plan(plan).execute_stream():
                     yield batch.to_pyarrow()
                 return
-            wanted = _first_rows(frame)
-            if wanted is None:
-                yield from in_order(frame.execute_stream_partitioned(), self._watchdog, self._threads)
-            else:
-                yield from self._limited(frame, wanted)
+            wanted = _first_rows(plan)
+            if wanted is not None:
+                yield from self._limited(plan, wanted, context)
+                return
+            partitions = context.create_dataframe_from_logical_plan(plan).execute_stream_partitioned()
+            yield from in_order(partitions, self._watchdog, self._threads)
         except Exception as error:  # the binding raises bare Exception; `translate` sorts
             raise translate(error) from error
 
-    def _limited(self, frame: DataFrame, wanted: range) -> Iterator[pa.RecordBatch]:
+    def _limited(self, plan: LogicalPlan, wanted: range, context: SessionContext) -> Iterator[pa.RecordBatch]:
         """The rows that a limit wants, counted here: the engine takes those of the partition that is fastest."""
-        context = self._first if wanted.stop <= FEW_ROWS else self._spilling
-        inner = context.create_dataframe_from_logical_plan(frame.logical_plan().inputs()[0])
+        if context is self._spilling and wanted.stop <= FEW_ROWS:
+            context = self._first
+        (inner,) = plan.inputs()
         # A limit that nothing filters is reached soon: no other thread need begin.
-        threads = self._threads if _FILTER.search(inner.optimized_logical_plan().display_indent()) else 1
+        shown = inner.display_indent()
+        threads = self._threads if "Filter:" in shown or _INLINED in shown else 1
+        partitions = context.create_dataframe_from_logical_plan(inner).execute_stream_partitioned()
         row = 0
-        with closing(in_order(inner.execute_stream_partitioned(), self._watchdog, threads)) as batches:
+        with closing(in_order(partitions, self._watchdog, threads)) as batches:
             for batch in batches:
                 begin, end = max(wanted.start - row, 0), min(wanted.stop - row, batch.num_rows)
                 if begin < end:
@@ -301,20 +303,14 @@ class Engine:
                     return
 
 
-def _first_rows(frame: DataFrame) -> range | None:
+def _first_rows(plan: LogicalPlan) -> range | None:
     """Which rows a plan wants whose last step is a limit, without an order; None for any other plan."""
-    plan = frame.logical_plan().display_indent()
-    found = _LIMIT.match(plan)
-    if found is None or "Sort:" in plan:
+    shown = plan.display_indent()
+    found = _LIMIT.match(shown)
+    if found is None or "Sort:" in shown:
         return None
     skip = int(found["skip"])
     return range(skip, skip + int(found["fetch"]))
-
-
-def _begun(first: pa.RecordBatch | None, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    if first is not None:
-        yield first
-        yield from batches
 
 
 def _nothing_in_memory(_dataset: Dataset) -> Partitions | None:

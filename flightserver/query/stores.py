@@ -73,7 +73,7 @@ def _s3_store(access: S3Access) -> AmazonS3:
             access_key_id=credentials.access_key_id or None,
             secret_access_key=credentials.secret_access_key or None,
             session_token=credentials.session_token or None,
-            endpoint=location.endpoint or None,
+            endpoint=location.requested or None,
             allow_http=location.endpoint.startswith("http://"),
         )
 

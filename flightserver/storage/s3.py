@@ -84,6 +84,14 @@ class S3Location:
     encryption: str = ""
     kms_key: str = ""
 
+    @property
+    def requested(self) -> str:
+        """URL that requests go to, empty for AWS: the object stores put the S3 bucket's name into paths only."""
+        if self.path_style or not self.endpoint:
+            return self.endpoint
+        scheme, _, host = self.endpoint.partition("://")
+        return f"{scheme}://{self.bucket}.{host}"
+
     def full_key(self, key: str) -> str:
         """The key in the S3 bucket."""
         return f"{self.prefix}/{key}" if self.prefix else key
@@ -284,8 +292,8 @@ def _no_bucket(key: str) -> BackendUnavailable:
 def _store(access: S3Access, *, retries: int) -> S3Store:
     location, credentials, timeouts = access.location, access.credentials, access.timeouts
     config: S3Config = {"virtual_hosted_style_request": not location.path_style}
-    if location.endpoint:
-        config["endpoint"] = location.endpoint
+    if location.requested:
+        config["endpoint"] = location.requested
     if location.encryption:
         config["server_side_encryption"] = location.encryption
     if location.kms_key:

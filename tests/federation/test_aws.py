@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ from s3server import ACCESS_KEY, SECRET_KEY, free_port
 
 from flightserver.errors import BackendUnavailable
 from flightserver.federation.aws import asking, client
-from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Timeouts
+from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Objects, S3Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,11 +115,13 @@ def test_requests_are_repeated_as_often_as_the_time_allows(timeouts: S3Timeouts,
 @pytest.mark.parametrize(("path_style", "url"), [(True, "http://h:1/own/k"), (False, "http://own.h:1/k")])
 def test_the_name_of_the_s3_bucket_stands_in_urls_where_the_bucket_says(path_style: bool, url: str) -> None:  # noqa: FBT001  # a parameter of the test
     location = S3Location("own", endpoint="http://h:1", path_style=path_style)
-    made = client(S3Access(location, S3Credentials(ACCESS_KEY, SECRET_KEY), S3Timeouts()))
+    access = S3Access(location, S3Credentials(ACCESS_KEY, SECRET_KEY), S3Timeouts())
 
-    signed = made.generate_presigned_url("get_object", Params={"Bucket": "own", "Key": "k"})
+    signed = client(access).generate_presigned_url("get_object", Params={"Bucket": "own", "Key": "k"})
+    signed_by_objects = S3Objects(access).presign("GET", "k", timedelta(minutes=1))
 
     assert signed.partition("?")[0] == url
+    assert signed_by_objects.partition("?")[0] == url
 
 
 def test_nothing_is_signed_without_credentials_whatever_the_environment_has(

@@ -368,3 +368,18 @@ def test_rows_come_in_the_order_in_which_they_were_written(lakehouse: Lakehouse)
     ids = run(lakehouse, "SELECT id FROM t").column("id")
 
     assert ids.combine_chunks().equals(pa.array(range(1, 500001)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high"), [("BIGINT", -(2**63), 2**63 - 1), ("BIGINT UNSIGNED", 0, 2**64 - 1)], ids=str
+)
+def test_a_column_that_spans_the_whole_range_of_its_type_can_be_filtered(
+    lakehouse: Lakehouse, kind: str, low: int, high: int
+) -> None:
+    """The engine's estimates fail on its statistics (apache/datafusion#23352), so that it is planned without."""
+    values = f"(VALUES ({low}), ({high}), (5)) AS v (n)"
+    run(lakehouse, f"CREATE TABLE wide AS SELECT CAST(n AS {kind}) AS n FROM {values}")
+
+    assert rows(lakehouse, "SELECT n FROM wide WHERE n = 5") == [(5,)]
+    assert rows(lakehouse, "SELECT n FROM wide WHERE n > 4 LIMIT 1") == [(high,)]
+    assert rows(lakehouse, "SELECT count(*) FROM wide WHERE n > 4") == [(2,)]
