@@ -128,13 +128,13 @@ class Lakehouse:
             BackendUnavailable: The directory can't be made, or the catalog can't be read.
         """
         data = settings.server.data
+        primary = _primary(settings.primary)
         root, own = data / PRIMARY, data / "server"
-        _make_directories(root, own / "spill", data / "inbox")
+        _make_directories(own / "spill", data / "inbox", *([] if primary.s3 else [root]))
         server_name = f"{socket.gethostname()}:{os.getpid()}"
         buckets, events = Buckets(), Events()
         opener = _opener(data, settings.buckets, Rescue(buckets, events))
-        primary = _primary(settings.primary)
-        buckets.add(opener.create(primary))
+        buckets.add(opener.open_strictly(primary))
         check_primary(buckets.get(PRIMARY))
         every = settings.catalog.checkpoint_every
         catalog = Catalog.open(

@@ -9,6 +9,7 @@ from flightserver.catalog.log import Operation
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.ulid import new_ulid
 from flightserver.catalog.updates import PutBucket
+from flightserver.federation.places import make_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from flightserver.catalog.updates import Update
     from flightserver.lakehouse import Lakehouse
+    from flightserver.storage.buckets import OpenBucket
 
 
 def commit(lakehouse: Lakehouse, *updates: Update) -> None:
@@ -23,11 +25,13 @@ def commit(lakehouse: Lakehouse, *updates: Update) -> None:
     lakehouse.catalog.commit(Transaction(Operation(new_ulid(), "test"), updates))
 
 
-def add_bucket(lakehouse: Lakehouse, bucket: Bucket) -> Path | None:
-    """Make a bucket; the directory of a local one."""
-    lakehouse.opener.create(bucket)
-    commit(lakehouse, PutBucket(bucket))
-    return lakehouse.opener.root(bucket) if bucket.backend == LOCAL else None
+def add_bucket(lakehouse: Lakehouse, bucket: str | Bucket) -> OpenBucket:
+    """Make a bucket; a local one, for which its name is enough, gets its directory."""
+    added = Bucket(bucket, LOCAL) if isinstance(bucket, str) else bucket
+    if added.backend == LOCAL:
+        make_directory(lakehouse.opener.root(added))
+    commit(lakehouse, PutBucket(added))
+    return lakehouse.buckets.get(added.name)
 
 
 def parquet_files(root: Path, dataset: str) -> list[str]:

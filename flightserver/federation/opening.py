@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Never
 
-from flightserver.catalog.entities import LOCAL, PRIMARY, PutLimits
+from flightserver.catalog.entities import PRIMARY, PutLimits
 from flightserver.errors import BackendUnavailable, FlightserverError
 from flightserver.storage.buckets import OpenBucket, url_scheme
 from flightserver.storage.credentials import find_credentials
@@ -47,24 +47,17 @@ class Opener:
     def open(self, bucket: Bucket) -> OpenBucket:
         """Open a bucket, reachable or not."""
         try:
-            return self._rescued(self._open(bucket))
+            return self.open_strictly(bucket)
         except FlightserverError as error:
             objects = Unreachable(bucket.name, str(error))
             return self._rescued(OpenBucket(bucket.name, objects, url_scheme(bucket.name)))
 
-    def create(self, bucket: Bucket) -> OpenBucket:
-        """Open a bucket that is new: the directory of a local one is made.
+    def open_strictly(self, bucket: Bucket) -> OpenBucket:
+        """Open a bucket that has to be reachable.
 
         Raises:
-            BackendUnavailable: It can't be made, or its credentials aren't there.
+            BackendUnavailable: Its directory or its credentials aren't there.
         """
-        if bucket.backend == LOCAL:
-            root = self.root(bucket)
-            try:
-                root.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                msg = f"the directory of bucket {bucket.name!r} can't be made ({error.strerror})"
-                raise BackendUnavailable(msg) from error
         return self._rescued(self._open(bucket))
 
     def root(self, bucket: Bucket) -> Path:

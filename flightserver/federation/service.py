@@ -147,7 +147,7 @@ class BucketService:
             make_s3_bucket(self._opener.access(bucket.s3))
         else:
             check_s3_bucket(self._opener.access(bucket.s3))
-        opened = self._opener.create(bucket)
+        opened = self._opener.open_strictly(bucket)
         _check_usable(opened)
         self._commit_new(bucket, operation)
         self._keeper.refresh()

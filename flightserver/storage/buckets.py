@@ -134,13 +134,14 @@ class Buckets:
         return found
 
     def _loaded(self, name: str) -> OpenBucket | None:
+        # Not under the lock: it may ask the catalog, or a server for credentials. Of two that do so one is kept.
+        bucket = self._load(name)
+        if bucket is None:
+            return None
         with self._lock:
-            if name in self._open:
-                return self._open[name]
-            bucket = self._load(name)
-            if bucket is not None and bucket.name not in self._open:
+            if bucket.name not in self._open:
                 self.add(bucket)
-            return bucket
+            return self._open[bucket.name]
 
     def add(self, bucket: OpenBucket) -> None:
         """Make a bucket known.

@@ -13,14 +13,14 @@ Files of datasets are written by writers as well, which the layout cuts; they ha
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO
 
 from flightserver.errors import LimitExceeded
 from flightserver.storage.objects import check_key
+from flightserver.storage.writing import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from flightserver.storage.objects import ObjectMeta, Objects, ObjectWriter
 
@@ -111,54 +111,28 @@ class LimitedObjects:
         self.inner.delete(key)
 
 
-class _LimitedWriter:
+class _LimitedWriter(Writer):
     """A writer that gives up, and leaves nothing, when it gets more bytes than its key may have."""
 
     def __init__(self, writer: ObjectWriter, limits: LimitedObjects, key: str) -> None:
+        super().__init__(key)
         self._writer = writer
         self._limits = limits
-        self._key = key
 
     @property
     def closed(self) -> bool:
         return self._writer.closed
 
-    def write(self, data: bytes | memoryview) -> int:
+    def take(self, data: bytes | memoryview) -> None:
         try:
-            self._limits.check(self._key, self._writer.tell() + memoryview(data).nbytes)
+            self._limits.check(self.key, self._size + memoryview(data).nbytes)
         except LimitExceeded:
             self._writer.abort()
             raise
-        return self._writer.write(data)
+        self._writer.write(data)
 
-    def tell(self) -> int:
-        return self._writer.tell()
-
-    def flush(self) -> None:
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
-
-    def readable(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return self._writer.writable()
-
-    def seekable(self) -> bool:
-        return False
-
-    def commit(self) -> ObjectMeta:
+    def publish(self) -> ObjectMeta:
         return self._writer.commit()
 
     def abort(self) -> None:
-        self._writer.abort()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
         self._writer.abort()

@@ -24,16 +24,16 @@ import secrets
 import stat
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO
 
-from flightserver.errors import BackendUnavailable, InvalidRequest
+from flightserver.errors import BackendUnavailable
 from flightserver.storage import posix
-from flightserver.storage.objects import TEMPORARY, ObjectMeta, check_key, check_prefix
+from flightserver.storage.objects import TEMPORARY, ObjectMeta, absent, check_key, check_prefix, taken
+from flightserver.storage.writing import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from flightserver.storage.objects import ObjectWriter
 
@@ -98,7 +98,7 @@ class LocalObjects:
         """Write an object under a free key."""
         if self.head(key) is not None:
             self._confirm(key)
-            raise posix.taken(key)
+            raise taken(key)
         with self._write(key) as writer:
             writer.write(data)
             return writer.commit()
@@ -113,7 +113,7 @@ class LocalObjects:
             return open(self._path(key), "rb")  # noqa: PTH123  # a text path, as in head
         except OSError as error:
             if posix.is_absence(error):
-                raise posix.absent(key) from None
+                raise absent(key) from None
             raise posix.translate(error, "read", key) from error
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectMeta]:
@@ -156,7 +156,7 @@ class LocalObjects:
             return _meta(key, os.stat(temporary))  # noqa: PTH116  # as in head
         except FileExistsError:
             self._confirm(key)
-            raise posix.taken(key) from None
+            raise taken(key) from None
         except OSError as error:
             raise posix.translate(error, "write", key) from error
 
@@ -259,14 +259,13 @@ class LocalObjects:
         return tuple(sorted(wanted))
 
 
-class _LocalWriter:
-    """Writes a temporary file; see `ObjectWriter`."""
+class _LocalWriter(Writer):
+    """Writes a temporary file."""
 
     def __init__(self, objects: LocalObjects, key: str, temporary: str) -> None:
+        super().__init__(key)
         self._objects = objects
-        self._key = key
         self._temporary = temporary
-        self._size = 0
         try:
             self._raw = io.FileIO(posix.create_file(temporary), "wb")
         except OSError as error:
@@ -277,43 +276,19 @@ class _LocalWriter:
     def closed(self) -> bool:
         return self._raw.closed
 
-    def write(self, data: bytes | memoryview) -> int:
-        self._check_unfinished()
+    def take(self, data: bytes | memoryview) -> None:
         try:
             self._file.write(data)
         except OSError as error:
-            raise posix.translate(error, "write", self._key) from error
-        size = memoryview(data).nbytes
-        self._size += size
-        return size
+            raise posix.translate(error, "write", self.key) from error
 
-    def tell(self) -> int:
-        self._check_unfinished()
-        return self._size
-
-    def flush(self) -> None:
-        """Do nothing: bytes become durable together, by `commit`."""
-
-    def close(self) -> None:
-        """Do nothing: only `commit` and `abort` finish a writer."""
-
-    def readable(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return not self.closed
-
-    def seekable(self) -> bool:
-        return False
-
-    def commit(self) -> ObjectMeta:
-        self._check_unfinished()
+    def publish(self) -> ObjectMeta:
         try:
             self._file.flush()
             posix.sync_file(self._raw.fileno())
-            return self._objects.publish(self._temporary, self._key)
+            return self._objects.publish(self._temporary, self.key)
         except OSError as error:
-            raise posix.translate(error, "write", self._key) from error
+            raise posix.translate(error, "write", self.key) from error
         finally:
             self.abort()
 
@@ -323,23 +298,10 @@ class _LocalWriter:
         try:
             posix.unlink(self._temporary)
         except OSError:  # the object's fate is decided without it, and opening the bucket deletes it one day
-            _log.warning("temporary file not deleted", extra={"key": self._key}, exc_info=True)
+            _log.warning("temporary file not deleted", extra={"key": self.key}, exc_info=True)
         finally:
             # Closing the raw file forgets what is buffered: a full disk would fail its last flush once more.
             self._raw.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.abort()
-
-    def _check_unfinished(self) -> None:
-        if self.closed:
-            msg = f"the write of {self._key!r} is finished: it was committed or aborted"
-            raise InvalidRequest(msg)
 
 
 def _meta(key: str, status: os.stat_result) -> ObjectMeta:

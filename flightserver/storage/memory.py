@@ -11,14 +11,13 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO
 
-from flightserver.errors import AlreadyExists, InvalidRequest, NotFound
-from flightserver.storage.objects import ObjectMeta, check_key, check_prefix
+from flightserver.storage.objects import ObjectMeta, absent, check_key, check_prefix, taken
+from flightserver.storage.writing import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from flightserver.storage.objects import ObjectWriter
 
@@ -43,8 +42,7 @@ class MemoryObjects:
         """Return all bytes of an object."""
         found = self._find(check_key(key))
         if found is None:
-            msg = f"no object has the key {key!r}"
-            raise NotFound(msg)
+            raise absent(key)
         return found.data
 
     def head(self, key: str) -> ObjectMeta | None:
@@ -57,8 +55,7 @@ class MemoryObjects:
         check_key(key)
         with self._lock:
             if key in self._objects:
-                msg = f"an object with the key {key!r} exists, and objects are never overwritten"
-                raise AlreadyExists(msg)
+                raise taken(key)
             meta = ObjectMeta(key, len(data), f"{next(self._generations):x}", datetime.now(UTC))
             self._objects[key] = _Object(meta, bytes(data))
         return meta
@@ -89,59 +86,25 @@ class MemoryObjects:
             return self._objects.get(key)
 
 
-class _MemoryWriter:
-    """Collects bytes until `commit` puts them."""
+class _MemoryWriter(Writer):
+    """Collects bytes until it is committed."""
 
     def __init__(self, objects: MemoryObjects, key: str) -> None:
+        super().__init__(key)
         self._objects = objects
-        self._key = key
         self._buffer = io.BytesIO()
 
     @property
     def closed(self) -> bool:
         return self._buffer.closed
 
-    def write(self, data: bytes | memoryview) -> int:
-        self._check_unfinished()
-        return self._buffer.write(data)
+    def take(self, data: bytes | memoryview) -> None:
+        self._buffer.write(data)
 
-    def tell(self) -> int:
-        self._check_unfinished()
-        return self._buffer.tell()
-
-    def flush(self) -> None:
-        """Do nothing: bytes are kept together until `commit`."""
-
-    def close(self) -> None:
-        """Do nothing: only `commit` and `abort` finish a writer."""
-
-    def readable(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return not self.closed
-
-    def seekable(self) -> bool:
-        return False
-
-    def commit(self) -> ObjectMeta:
-        self._check_unfinished()
+    def publish(self) -> ObjectMeta:
         data = self._buffer.getvalue()
         self._buffer.close()
-        return self._objects.put(self._key, data)
+        return self._objects.put(self.key, data)
 
     def abort(self) -> None:
         self._buffer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.abort()
-
-    def _check_unfinished(self) -> None:
-        if self.closed:
-            msg = f"the write of {self._key!r} is finished: it was committed or aborted"
-            raise InvalidRequest(msg)

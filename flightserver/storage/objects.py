@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 
-from flightserver.errors import InvalidRequest
+from flightserver.errors import AlreadyExists, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,6 +148,16 @@ class Objects(Protocol):
 
     def delete(self, key: str) -> None:
         """Delete an object; when there is none that is fine."""
+
+
+def absent(key: str) -> NotFound:
+    """The error of reading a key that no object has."""
+    return NotFound(f"no object has the key {key!r}")
+
+
+def taken(key: str) -> AlreadyExists:
+    """The error of writing a key that an object has."""
+    return AlreadyExists(f"an object with the key {key!r} exists, and objects are never overwritten")
 
 
 def check_key(key: str) -> str:

@@ -13,7 +13,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from flightserver.errors import AlreadyExists, BackendUnavailable, InvalidRequest, LimitExceeded, NotFound
+from flightserver.errors import BackendUnavailable, InvalidRequest, LimitExceeded
 
 if TYPE_CHECKING:
     from flightserver.errors import FlightserverError
@@ -92,23 +92,13 @@ def is_absence(error: OSError) -> bool:
     return error.errno in _ABSENT
 
 
-def absent(key: str) -> NotFound:
-    """The error of reading a key that no object has."""
-    return NotFound(f"no object has the key {key!r}")
-
-
-def taken(key: str) -> AlreadyExists:
-    """The error of writing a key that an object has."""
-    return AlreadyExists(f"an object with the key {key!r} exists, and objects are never overwritten")
-
-
-def translate(error: OSError, action: str, key: str) -> FlightserverError:
+def translate(error: OSError, action: str, key: str, disk: str = "the disk of this bucket") -> FlightserverError:
     """What a failed system call means to a caller; the text has no local path."""
     reason = error.strerror or type(error).__name__
     if error.errno in _FULL:
-        return LimitExceeded(f"can't {action} {key!r}: the disk of this bucket is full or over its quota ({reason})")
+        return LimitExceeded(f"can't {action} {key!r}: {disk} is full or over its quota ({reason})")
     if error.errno == errno.ENAMETOOLONG:
         return InvalidRequest(f"can't {action} {key!r}: a part of the key is longer than the file system allows")
     if error.errno in {errno.ENOTDIR, errno.EISDIR}:
         return InvalidRequest(f"can't {action} {key!r}: a part of the key is an object, so it can't hold others")
-    return BackendUnavailable(f"can't {action} {key!r}: the disk of this bucket failed ({reason})")
+    return BackendUnavailable(f"can't {action} {key!r}: {disk} failed ({reason})")

@@ -39,8 +39,8 @@ from obstore.exceptions import (
 )
 from obstore.store import S3Store
 
-from flightserver.errors import AlreadyExists, BackendUnavailable, FlightserverError, NotFound
-from flightserver.storage.objects import ObjectMeta, check_key, check_prefix
+from flightserver.errors import BackendUnavailable, FlightserverError
+from flightserver.storage.objects import ObjectMeta, absent, check_key, check_prefix, taken
 from flightserver.storage.s3_files import S3File, S3Writer
 
 if TYPE_CHECKING:
@@ -272,16 +272,6 @@ class S3Objects:
             return obstore.sign(self.store, "PUT" if method == "PUT" else "GET", key, expires)
         except BaseError as error:
             raise _translated(error, "sign a URL of", key) from error
-
-
-def taken(key: str) -> AlreadyExists:
-    """The error of writing a key that an object has."""
-    return AlreadyExists(f"an object with the key {key!r} exists, and objects are never overwritten")
-
-
-def absent(key: str) -> NotFound:
-    """The error of reading a key that no object has."""
-    return NotFound(f"no object has the key {key!r}")
 
 
 def _no_bucket(key: str) -> BackendUnavailable:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 import tempfile
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from flightserver.errors import InvalidRequest
+from flightserver.storage import posix
+from flightserver.storage.writing import Writer
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from flightserver.storage.objects import ObjectMeta
 
 _SPOOL_BYTES = 16 * 2**20
 """What a writer keeps in memory; more goes to a temporary file."""
+_DISK = "the server's disk for temporary files"
 _SINGLE_PUT_BYTES = 64 * 2**20
 """Larger objects are uploaded in parts."""
 
@@ -32,80 +32,48 @@ class Transfers(Protocol):
         """Upload a large object in parts."""
 
 
-class S3Writer:
-    """Collects bytes in a temporary file; see `ObjectWriter`."""
+class S3Writer(Writer):
+    """Collects bytes in a temporary file.
+
+    Args:
+        objects: Sends it.
+        key: Of the object.
+    """
 
     def __init__(self, objects: Transfers, key: str) -> None:
+        super().__init__(key)
         self._objects = objects
-        self._key = key
-        # No context manager: `commit` and `abort` close it.
+        # No context manager: `publish` and `abort` close it.
         self._file = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115  # as above
-        self._size = 0
 
     @property
     def closed(self) -> bool:
         """Whether it was committed or aborted."""
         return self._file.closed
 
-    def write(self, data: bytes | memoryview) -> int:
-        """Add bytes at the end."""
-        self._check_unfinished()
-        self._file.write(data)
-        size = memoryview(data).nbytes
-        self._size += size
-        return size
+    def take(self, data: bytes | memoryview) -> None:
+        """Keep bytes behind those that are there."""
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise posix.translate(error, "write", self.key, _DISK) from error
 
-    def tell(self) -> int:
-        """How many bytes were written so far."""
-        self._check_unfinished()
-        return self._size
-
-    def flush(self) -> None:
-        """Do nothing: bytes are sent together, by `commit`."""
-
-    def close(self) -> None:
-        """Do nothing: only `commit` and `abort` finish a writer."""
-
-    def readable(self) -> bool:
-        """Return False."""
-        return False
-
-    def writable(self) -> bool:
-        """Return True until it is committed or aborted."""
-        return not self.closed
-
-    def seekable(self) -> bool:
-        """Return False."""
-        return False
-
-    def commit(self) -> ObjectMeta:
+    def publish(self) -> ObjectMeta:
         """Upload what was written."""
-        self._check_unfinished()
         try:
             self._file.seek(0)
             if self._size <= _SINGLE_PUT_BYTES:
-                return self._objects.put(self._key, self._file.read())
+                return self._objects.put(self.key, self._file.read())
             file: Any = self._file
-            return self._objects.put_parts(self._key, file, self._size)
+            return self._objects.put_parts(self.key, file, self._size)
+        except OSError as error:
+            raise posix.translate(error, "write", self.key, _DISK) from error
         finally:
             self._file.close()
 
     def abort(self) -> None:
         """Discard what was written."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.abort()
-
-    def _check_unfinished(self) -> None:
-        if self.closed:
-            msg = f"the write of {self._key!r} is finished: it was committed or aborted"
-            raise InvalidRequest(msg)
 
 
 class S3File(io.RawIOBase):

@@ -37,7 +37,7 @@ HEADER = "adbc.flight.sql.rpc.call_header.x-lakehouse-bucket"
 def testing(request: pytest.FixtureRequest, server: RunningServer, tmp_path: Path) -> Iterator[Path]:
     """Makes the bucket `testing`; the directory where its objects lie in the end."""
     if request.param == "local":
-        root = add_bucket(server.lakehouse, Bucket("testing", LOCAL))
+        root = add_bucket(server.lakehouse, "testing").local_root
         assert root is not None
         yield root
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from query.asking import count, rows, run
 
 from flightserver.errors import LimitExceeded
 from flightserver.query.request import Request
+from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Objects, S3Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,6 +130,19 @@ def test_a_compaction_on_a_full_disk_is_refused_whole_and_works_when_there_is_ro
     compact(lakehouse, "words")
     assert whole(lakehouse) == before
     assert rows(lakehouse, "SELECT rows, deltas FROM system.datasets WHERE name = 'words'") == [(36_000, 0)]
+
+
+def test_an_object_for_s3_that_finds_no_room_to_be_collected_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = S3Access(S3Location("none", endpoint="http://127.0.0.1:1"), S3Credentials(), S3Timeouts())
+    with small_disk(tmp_path / "temporary", 24 * MIB) as disk:
+        monkeypatch.setattr(tempfile, "tempdir", str(disk))
+        with (
+            S3Objects(nowhere).writer("datasets/a") as writer,
+            pytest.raises(LimitExceeded, match="the server's disk for temporary files is full or over its quota"),
+        ):
+            writer.write(bytes(48 * MIB))
 
 
 def test_a_query_that_finds_no_room_to_spill_says_so_and_others_go_on(crowded: tuple[Lakehouse, Path]) -> None:

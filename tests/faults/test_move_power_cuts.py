@@ -6,9 +6,10 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from bucketing import add_bucket
 from faults.ledger import BEFORE, contents, opened
 from faults.power import Disk, PowerCut
-from tables.moving import add_bucket, move
+from tables.moving import move
 
 from flightserver.lakehouse import Lakehouse
 from flightserver.settings import load_settings

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
+from bucketing import add_bucket
 from federation.rescuing import make_trips, mirrored, opened
 from moto.server import ThreadedMotoServer
 from s3server import CREDENTIALS, s3_bucket, s3_server
-from tables.moving import add_bucket
 
 from flightserver.catalog.entities import RESCUE, S3, Bucket, S3Place
 

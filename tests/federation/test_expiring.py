@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from federation.adding import add_bucket, add_local
+from bucketing import add_bucket
 from msgspec.structs import replace
 from query.asking import rows, run
 
@@ -55,7 +55,7 @@ def told(lakehouse: Lakehouse, kind: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_objects_are_deleted_when_they_are_older_than_their_rule_says(lakehouse: Lakehouse) -> None:
-    near = add_local(lakehouse, "near")
+    near = add_bucket(lakehouse, "near")
     put_rules(lakehouse, "near", WEEK, LifecycleRule("logs/", expire_days=1))
     for key in ("_staging/uploads/a", "_staging/uploads/b/c", "_staging/uploadsx/a", "logs/a", "readme"):
         near.objects.put(key, b"123")
@@ -81,7 +81,7 @@ def test_objects_of_different_age_are_told_apart(lakehouse: Lakehouse) -> None:
                 age = timedelta(days=number, hours=1)
                 yield type(meta)(meta.key, meta.size, meta.etag, datetime.now(UTC) - age)
 
-    add_local(lakehouse, "near")
+    add_bucket(lakehouse, "near")
     put_rules(lakehouse, "near", replace(WEEK, expire_days=2))
     objects = Aged()
     for number in range(5):
@@ -151,7 +151,7 @@ def test_a_bucket_whose_s3_server_applies_its_rules_is_left_to_it(lakehouse: Lak
 def test_a_bucket_that_can_not_be_reached_keeps_no_other_from_its_turn(lakehouse: Lakehouse) -> None:
     place = S3Place("x", endpoint="http://127.0.0.1:1", credentials="environment:FLIGHTSERVER_TEST_ABSENT")
     add_bucket(lakehouse, Bucket("closed", S3, s3=place, lifecycle=(WEEK,)))
-    near = add_local(lakehouse, "near")
+    near = add_bucket(lakehouse, "near")
     put_rules(lakehouse, "near", WEEK)
     near.objects.put("_staging/uploads/a", b"123")
 
@@ -169,7 +169,7 @@ def test_what_was_deleted_before_a_failure_is_told(lakehouse: Lakehouse) -> None
                 raise BackendUnavailable("the disk is gone")
             super().delete(key)
 
-    add_local(lakehouse, "near")
+    add_bucket(lakehouse, "near")
     put_rules(lakehouse, "near", WEEK)
     objects = Failing()
     for name in "abc":
@@ -185,7 +185,7 @@ def test_what_was_deleted_before_a_failure_is_told(lakehouse: Lakehouse) -> None
 
 
 def test_two_servers_may_do_it_at_the_same_time(lakehouse: Lakehouse, settings: Settings) -> None:
-    near = add_local(lakehouse, "near")
+    near = add_bucket(lakehouse, "near")
     put_rules(lakehouse, "near", WEEK)
     for number in range(100):
         near.objects.put(f"_staging/uploads/{number}", b"1")

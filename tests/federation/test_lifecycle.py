@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from federation.adding import add_bucket, add_local
+from bucketing import add_bucket
 from flightclient import connect
 from flightclient.errors import FlightclientError
 from msgspec.structs import replace
@@ -261,7 +261,7 @@ def test_a_bucket_that_can_not_be_opened_says_why(lakehouse: Lakehouse) -> None:
 def test_a_change_of_the_bucket_at_the_same_moment_is_kept(
     lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add_local(lakehouse, "near")
+    add_bucket(lakehouse, "near")
     limits = PutLimits(put_bytes=1)
     commit = lakehouse.catalog.commit
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.flight as fl
 import pytest
+from bucketing import add_bucket
 from federation.rescuing import lose, make_trips, mirrored, opened
 from query.asking import run
-from tables.moving import add_bucket, collect, dataset, files, operation
+from tables.moving import collect, dataset, files, operation
 
 from flightserver.catalog.entities import LOCAL, RESCUE, Bucket
 from flightserver.errors import InvalidRequest, NotFound

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from federation.adding import add_bucket
+from bucketing import add_bucket
 from flightclient import connect
 from flightclient.errors import FlightclientError
 from s3server import SECRET_KEY

@@ -7,9 +7,10 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from bucketing import add_bucket
 from federation.rescuing import lose, make_trips, mirrored, opened
 from query.asking import rows, run
-from tables.moving import add_bucket, dataset, files
+from tables.moving import dataset, files
 
 from flightserver.catalog.entities import RESCUE
 from flightserver.errors import BackendUnavailable, NotFound

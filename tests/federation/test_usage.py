@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from federation.adding import add_bucket, add_local
+from bucketing import add_bucket
 from flightclient import connect
 from flightclient.errors import FlightclientError
 from query.asking import run
@@ -145,7 +145,7 @@ def test_names_that_are_quoted_in_keys_read_as_they_are(lakehouse: Lakehouse) ->
 def test_each_bucket_has_its_own_and_the_usage_of_one_on_s3_is_the_same_as_of_a_local_one(
     lakehouse: Lakehouse, s3_server: S3Server, s3_bucket: str
 ) -> None:
-    add_local(lakehouse, "near")
+    add_bucket(lakehouse, "near")
     add_bucket(lakehouse, s3_server.bucket("far", s3_bucket, "some/prefix"))
     s3_server.client().put_object(Bucket=s3_bucket, Key="of/others", Body=b"1")
     for bucket in ("near", "far"):
@@ -167,7 +167,7 @@ def test_each_bucket_has_its_own_and_the_usage_of_one_on_s3_is_the_same_as_of_a_
 def test_copies_in_the_rescue_bucket_belong_to_the_datasets_that_they_are_of(lakehouse: Lakehouse) -> None:
     run(lakehouse, "CREATE TABLE people AS SELECT 1 AS id")
     home = lakehouse.buckets.get("primary").objects
-    rescue = add_local(lakehouse, "rescue").objects
+    rescue = add_bucket(lakehouse, "rescue").objects
     for meta in home.list("datasets/"):
         rescue.put(meta.key, home.get(meta.key))
 
@@ -178,7 +178,7 @@ def test_copies_in_the_rescue_bucket_belong_to_the_datasets_that_they_are_of(lak
 
 
 def test_a_bucket_whose_directory_is_gone_is_not_taken_for_an_empty_one(lakehouse: Lakehouse) -> None:
-    near = add_local(lakehouse, "near")
+    near = add_bucket(lakehouse, "near")
     assert near.local_root is not None
     near.local_root.rename(near.local_root.with_name("elsewhere"))
 

@@ -14,7 +14,6 @@ from flightclient import connect
 from flightclient.errors import InvalidRequest, NotFound
 
 from flightserver import errors
-from flightserver.catalog.entities import LOCAL, Bucket
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.ingest.service import StreamRequest
@@ -37,7 +36,7 @@ OPTION = "adbc.flight.sql.session.option."
 @pytest.fixture(autouse=True)
 def roots(server: RunningServer) -> dict[str, Path]:
     """Directories of the buckets `primary`, `testing` and `archive`."""
-    made = {name: add_bucket(server.lakehouse, Bucket(name, LOCAL)) for name in ("testing", "archive")}
+    made = {name: add_bucket(server.lakehouse, name).local_root for name in ("testing", "archive")}
     found = {name: root for name, root in made.items() if root is not None}
     return {"primary": server.lakehouse.settings.server.data / "primary", **found}
 

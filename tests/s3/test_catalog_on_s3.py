@@ -58,6 +58,7 @@ def test_a_server_that_lost_its_disk_is_the_same_server(s3_server: S3Server, s3_
     with Lakehouse.open(settings) as elsewhere:
         assert look(elsewhere) == found
     assert not list((tmp_path / "data").rglob("*.parquet"))
+    assert not (tmp_path / "data" / "primary").exists()
 
 
 def test_a_store_that_ignores_conditions_is_refused_at_startup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

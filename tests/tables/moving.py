@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from flightserver.catalog.entities import LOCAL, Bucket, DatasetKey
+from flightserver.catalog.entities import DatasetKey
 from flightserver.catalog.log import Operation
-from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.ulid import new_ulid
-from flightserver.catalog.updates import PutBucket
 from flightserver.tables.collecting import Collected, Collector
 from flightserver.tables.moving import Moved
 
@@ -22,13 +20,6 @@ if TYPE_CHECKING:
 
 def operation(kind: str = "test") -> Operation:
     return Operation(new_ulid(), kind)
-
-
-def add_bucket(lakehouse: Lakehouse, bucket: str | Bucket) -> None:
-    """Make a bucket known; a local one gets its directory."""
-    added = Bucket(bucket, LOCAL) if isinstance(bucket, str) else bucket
-    lakehouse.opener.create(added)
-    lakehouse.catalog.commit(Transaction(operation("bucket"), (PutBucket(added),)))
 
 
 def move(lakehouse: Lakehouse, name: str, to: str, source: str = "primary") -> Moved:

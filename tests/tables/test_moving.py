@@ -10,10 +10,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from bucketing import add_bucket
 from msgspec.structs import replace
 from query.asking import rows, run
 from s3server import s3_bucket, s3_server
-from tables.moving import add_bucket, before_each_commit, collect, dataset, files, move, operation
+from tables.moving import before_each_commit, collect, dataset, files, move, operation
 
 from flightserver.catalog.entities import DatasetKey
 from flightserver.errors import AlreadyExists, BackendUnavailable, CommitConflict, InvalidRequest, NotFound
