@@ -14,6 +14,7 @@ import msgspec
 
 from flightserver.errors import InvalidRequest
 from flightserver.storage.limits import DEFAULT_PUT_BYTES, VECTOR_PUT_BYTES
+from flightserver.storage.s3 import S3Location
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -217,28 +218,14 @@ class View(msgspec.Struct, frozen=True, omit_defaults=True):
         return DatasetKey(self.bucket, self.name)
 
 
-class S3Place(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where the objects of an S3 bucket are.
+class S3Place(S3Location, frozen=True, omit_defaults=True):
+    """Where the objects of an S3 bucket are, and who asks for them.
 
     Attributes:
-        bucket: The S3 bucket.
-        endpoint: URL of the server; empty for AWS.
-        region: Its region.
-        prefix: What all keys begin with there, without a slash at its ends.
-        path_style: Whether the S3 bucket's name stands in the path of URLs rather than in their host.
         credentials: Names where they are found (`flightserver.storage.credentials`); never what they are.
-        encryption: `AES256`, `aws:kms`, `aws:kms:dsse`, or empty for the S3 bucket's default.
-        kms_key: Id of the key for `aws:kms`; empty for the default one.
     """
 
-    bucket: str
-    endpoint: str = ""
-    region: str = "us-east-1"
-    prefix: str = ""
-    path_style: bool = True
     credentials: str = "environment"
-    encryption: str = ""
-    kms_key: str = ""
 
 
 class PutLimits(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -17,7 +17,7 @@ from flightserver.storage.buckets import OpenBucket, url_scheme
 from flightserver.storage.credentials import find_credentials
 from flightserver.storage.limits import LimitedObjects
 from flightserver.storage.local import LocalObjects
-from flightserver.storage.s3 import S3Access, S3Location, S3Objects, S3Timeouts
+from flightserver.storage.s3 import S3Access, S3Objects, S3Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,16 +72,7 @@ class Opener:
         Raises:
             BackendUnavailable: Its credentials aren't there.
         """
-        location = S3Location(
-            bucket=place.bucket,
-            endpoint=place.endpoint,
-            region=place.region,
-            prefix=place.prefix,
-            path_style=place.path_style,
-            encryption=place.encryption,
-            kms_key=place.kms_key,
-        )
-        return S3Access(location, find_credentials(place.credentials, self.credentials), self.timeouts)
+        return S3Access(place, find_credentials(place.credentials, self.credentials), self.timeouts)
 
     def _rescued(self, bucket: OpenBucket) -> OpenBucket:
         return bucket if self.rescue is None else self.rescue.beside(bucket)

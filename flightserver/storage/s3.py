@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO
 
+import msgspec
 import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
@@ -62,9 +63,8 @@ _FIRST_BACKOFF_SECONDS = 0.1
 _MAX_BACKOFF_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class S3Location:
-    """Where a bucket's objects are.
+class S3Location(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a bucket's objects are. It is a part of the catalog's format, in `S3Place`.
 
     Attributes:
         bucket: The S3 bucket.

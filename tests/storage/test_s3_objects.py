@@ -129,7 +129,8 @@ class TestS3ObjectsOfMoto(S3Contract):
 
     @pytest.mark.parametrize(("encryption", "kms_key"), [("AES256", ""), ("aws:kms", "a-key"), ("aws:kms:dsse", "")])
     def test_objects_are_encrypted_as_the_bucket_says(self, access: S3Access, encryption: str, kms_key: str) -> None:
-        objects = S3Objects(replace(access, location=replace(access.location, encryption=encryption, kms_key=kms_key)))
+        location = S3Location(access.location.bucket, access.location.endpoint, encryption=encryption, kms_key=kms_key)
+        objects = S3Objects(replace(access, location=location))
         objects.put("small", b"1")
         with objects.writer("large") as writer:
             writer.write(bytes(65 * 2**20))
