@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 
+from flightserver.access.rights import UNRESTRICTED
 from flightserver.catalog.entities import PRIMARY
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
@@ -47,13 +48,13 @@ def load(lakehouse: Lakehouse, name: str, rows: pa.Table) -> None:
 
 def rows(lakehouse: Lakehouse, sql: str) -> pa.Table:
     """What a query answers."""
-    planned = lakehouse.queries.plan(Request(sql=sql))
+    planned = lakehouse.queries.plan(Request(rights=UNRESTRICTED, sql=sql))
     return pa.Table.from_batches(lakehouse.queries.stream(planned), planned.schema)
 
 
 def run(lakehouse: Lakehouse, sql: str) -> int:
     """Run a statement that changes data; how many rows it changed."""
-    return lakehouse.queries.update(lakehouse.queries.plan(Request(sql=sql)))
+    return lakehouse.queries.update(lakehouse.queries.plan(Request(rights=UNRESTRICTED, sql=sql)))
 
 
 def duck(tables: Mapping[str, pa.Table], database: Path | None = None) -> Any:

@@ -1,7 +1,7 @@
 """The composition root: everything of one server process, opened from settings and usable without any server.
 
     with Lakehouse.open(Settings()) as lakehouse:
-        planned = lakehouse.queries.plan(Request(sql="SELECT 1"))
+        planned = lakehouse.queries.plan(Request(rights=UNRESTRICTED, sql="SELECT 1"))
         rows = list(lakehouse.queries.stream(planned))
 
 The data directory holds the root of the bucket `primary` (the truth), `server/` (this process's own: ticket
@@ -13,12 +13,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
 import msgspec
 
+from flightserver.access.administering import Administration
+from flightserver.access.audit import Audit
+from flightserver.access.rights import AccessControl
 from flightserver.catalog.catalog import Catalog
 from flightserver.catalog.entities import LOCAL, PRIMARY, Bucket, S3Place
 from flightserver.errors import BackendUnavailable, InvalidRequest
@@ -52,6 +56,7 @@ from flightserver.query.running import RunningQueries
 from flightserver.query.service import Queries
 from flightserver.query.sorting import Sorting
 from flightserver.query.system import SYSTEM_SCHEMAS, system_tables
+from flightserver.query.temporary import TemporaryTables
 from flightserver.query.transactions import Transactions
 from flightserver.query.upserts import RowStreams
 from flightserver.query.watchdog import Watchdog
@@ -70,10 +75,18 @@ from flightserver.tables.writes import Tables
 from flightserver.telemetry import Events, Metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
-    from flightserver.settings import BucketSettings, CatalogSettings, PrimarySettings, ResultSettings, Settings
+    from flightserver.settings import (
+        BucketSettings,
+        CatalogSettings,
+        PrimarySettings,
+        QuerySettings,
+        ResultSettings,
+        Settings,
+    )
     from flightserver.tables.deltas import DeadRows
 
 _UPLOAD_LIFE = timedelta(days=1)
@@ -97,6 +110,9 @@ class Lakehouse:
     bucket_service: BucketService
     opener: Opener
     catalog: Catalog
+    access: AccessControl
+    administration: Administration
+    audit: Audit
     tables: Tables
     ingest: Ingest
     uploads: Uploads
@@ -108,6 +124,7 @@ class Lakehouse:
     exports: Exports
     streams: RowStreams
     transactions: Transactions
+    temporary: TemporaryTables
     versions: Versions
     diffs: Diffs
     collector: Collector
@@ -140,6 +157,8 @@ class Lakehouse:
         catalog = Catalog.open(
             buckets.get(PRIMARY).objects, checkpoint_every=every, server=server_name, primary=primary
         )
+        administration = Administration(catalog)
+        audit = Audit()
         keeper = Keeper(buckets, catalog, opener, events, settings.buckets.check_seconds, primary)
         layout = Layout(**msgspec.structs.asdict(settings.layout))
         tables = Tables(catalog, buckets, layout)
@@ -150,7 +169,7 @@ class Lakehouse:
         query = settings.query
         results = _result_store(own, settings.results)
         running, watchdog = RunningQueries(), Watchdog()
-        admission = Admission(query.max_running, query.max_waiting, query.wait_seconds)
+        admission = Admission(query.max_running, query.max_waiting, query.wait_seconds, query.max_running_per_user)
         metrics = Metrics()
         memory = RowsInMemory(buckets, tables.dead, query.partitions)
         cache = Cache(memory, catalog.snapshot, settings.cache, events)
@@ -158,7 +177,15 @@ class Lakehouse:
         information_schema = InformationSchema(SYSTEM_SCHEMAS)
         fixed = {
             SYSTEM: system_tables(
-                catalog, buckets, running, results, cache, settings.rows(), events=events, health=keeper.health
+                catalog,
+                buckets,
+                running,
+                results,
+                cache,
+                settings.rows(),
+                events=events,
+                audit=audit,
+                health=keeper.health,
             ),
             INFORMATION_SCHEMA: information_schema.tables(),
         }
@@ -172,7 +199,7 @@ class Lakehouse:
         queries = Queries(
             engine=engine,
             catalog=catalog,
-            changes=Changes(engine, tables, catalog),
+            changes=Changes(engine, tables, catalog, administration),
             gate=gate,
             results=results,
             past=past,
@@ -201,6 +228,9 @@ class Lakehouse:
             ),
             opener=opener,
             catalog=catalog,
+            access=AccessControl(catalog),
+            administration=administration,
+            audit=audit,
             tables=tables,
             ingest=ingest,
             uploads=uploads,
@@ -212,6 +242,7 @@ class Lakehouse:
             exports=Exports(_export_roots(data, settings), buckets, tables.dead, layout),
             streams=streams,
             transactions=Transactions(catalog, tables, idle_seconds=idle),
+            temporary=TemporaryTables(max_bytes=_temporary_bytes(query), idle_seconds=idle),
             versions=Versions(catalog, buckets),
             diffs=Diffs(engine, catalog),
             collector=collector,
@@ -225,6 +256,11 @@ class Lakehouse:
             events=events,
         )
 
+    @property
+    def has_users(self) -> bool:
+        """Whether callers have to say who they are."""
+        return bool(self.settings.access.jwks or self.access.state().users)
+
     def close(self) -> None:
         """Stop the threads and release the directories; what was acknowledged is on disk already."""
         self.keeper.stop()
@@ -232,6 +268,7 @@ class Lakehouse:
         self.mirror.stop()
         self.auto_compaction.stop()
         self.transactions.close()
+        self.temporary.close()
         self.engine.close()
         self.cache.close()
         self.watchdog.stop()
@@ -245,6 +282,30 @@ class Lakehouse:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def catalog_alone(settings: Settings) -> Iterator[Catalog]:
+    """Open or create the catalog and nothing else of a lakehouse; servers may have it open at the same time.
+
+    Raises:
+        BackendUnavailable: The directory can't be made, or the catalog can't be read.
+    """
+    data, primary = settings.server.data, _primary(settings.primary)
+    _make_directories(*([] if primary.s3 else [data / PRIMARY]))
+    buckets = Buckets()
+    buckets.add(_opener(data, settings.buckets, Rescue(buckets, Events())).open_strictly(primary))
+    check_primary(buckets.get(PRIMARY))
+    catalog = Catalog.open(
+        buckets.get(PRIMARY).objects,
+        checkpoint_every=settings.catalog.checkpoint_every,
+        server=f"{socket.gethostname()}:{os.getpid()}",
+        primary=primary,
+    )
+    try:
+        yield catalog
+    finally:
+        catalog.close()
 
 
 def _opener(data: Path, settings: BucketSettings, rescue: Rescue) -> Opener:
@@ -284,6 +345,10 @@ def _collector(catalog: Catalog, buckets: Buckets, settings: CatalogSettings) ->
 def _compactor(catalog: Catalog, buckets: Buckets, layout: Layout, dead: DeadRows, settings: Settings) -> Compactor:
     cut = dataclasses.replace(layout, file_bytes=settings.compaction.target_bytes)
     return Compactor(catalog, buckets, cut, dead, workers=settings.query.partitions)
+
+
+def _temporary_bytes(settings: QuerySettings) -> int:
+    return settings.memory_bytes // 4 if settings.temporary_bytes is None else settings.temporary_bytes
 
 
 def _result_store(own: Path, settings: ResultSettings) -> ResultStore:

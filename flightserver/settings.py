@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 ENVIRONMENT_PREFIX = "FLIGHTSERVER_"
+_LISTS = {"roots", "jwt_algorithms"}
+
+_CLIENT_TLS_ROOTS = "FLIGHTSERVER_TLS_ROOTS"
+"""Of commands that talk to a server; no setting, though it looks like one of the section `tls`."""
 
 
 def _half_of_memory() -> int:
@@ -43,6 +47,25 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     request_bytes: int = 16 * MIB
     """Largest command, descriptor or action body."""
     session_idle_seconds: float = 3600.0
+    advertise: str = ""
+    """Where clients find this server, such as `grpc+tls://host:port`; empty lets them use the connection they have."""
+    prepared_bytes: Annotated[int, msgspec.Meta(ge=1)] = GIB
+    """Of all prepared statements with their bound rows; of more, those used longest ago are forgotten."""
+    max_calls: Annotated[int, msgspec.Meta(ge=1)] = 512
+    """Calls in flight, each of which has a thread; more are refused."""
+    stalled_seconds: Annotated[float, msgspec.Meta(gt=0)] = 600.0
+    """After which a client that neither reads nor sends, in any of its calls, is disconnected."""
+
+
+class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Certificates, in PEM. Files that change are read again while the server runs."""
+
+    certificate: Path | None = None
+    """The server's, followed by those between it and its authority."""
+    key: Path | None = None
+    """Its private key; others may not read the file."""
+    client_ca: Path | None = None
+    """Authorities of clients; with them, every client must have a certificate."""
 
 
 class CatalogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,6 +144,8 @@ class QuerySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     max_running: int = 16
     max_waiting: int = 128
+    max_running_per_user: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """0 is half of `max_running`, rounded up. Who isn't logged in is no user."""
     wait_seconds: float = 30.0
     timeout_seconds: float = 600.0
     memory_bytes: int = msgspec.field(default_factory=_half_of_memory)
@@ -128,6 +153,8 @@ class QuerySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch_rows: int = 32_768
     """Measured: batches of 32 Ki rows stream faster than the default of 8 Ki of the engine."""
     statement_bytes: int = 4 * MIB
+    temporary_bytes: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Of all temporary tables together; None allows a quarter of `memory_bytes`."""
 
 
 class CompactionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,10 +200,29 @@ class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     admit_seconds: Annotated[float, msgspec.Meta(gt=0)] = 300.0
 
 
+class AccessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How users are recognised. The users themselves are in the catalog."""
+
+    token_seconds: Annotated[float, msgspec.Meta(ge=1)] = 28_800.0
+    """A working day. Disabling a user and changing a password end tokens at once, whatever this is."""
+    password_cache_seconds: Annotated[float, msgspec.Meta(ge=0)] = 300.0
+    """How long a right password is remembered, as a keyed hash in memory; 0 checks each anew."""
+    jwks: str = ""
+    """File or URL of the public keys that sign JSON web tokens; empty accepts none."""
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    jwt_user_claim: str = "sub"
+    jwt_roles_claim: str = "roles"
+    jwt_leeway_seconds: Annotated[float, msgspec.Meta(ge=0, le=300)] = 30.0
+    """By which the clock of the issuer may differ."""
+    jwt_algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA", "PS256")
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All sections."""
 
     server: ServerSettings = msgspec.field(default_factory=ServerSettings)
+    tls: TlsSettings = msgspec.field(default_factory=TlsSettings)
     catalog: CatalogSettings = msgspec.field(default_factory=CatalogSettings)
     primary: PrimarySettings = msgspec.field(default_factory=PrimarySettings)
     buckets: BucketSettings = msgspec.field(default_factory=BucketSettings)
@@ -187,6 +233,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compaction: CompactionSettings = msgspec.field(default_factory=CompactionSettings)
     results: ResultSettings = msgspec.field(default_factory=ResultSettings)
     cache: CacheSettings = msgspec.field(default_factory=CacheSettings)
+    access: AccessSettings = msgspec.field(default_factory=AccessSettings)
 
     def rows(self) -> list[tuple[str, str]]:
         """Each setting as (`section.name`, value), for `system.settings`.
@@ -194,6 +241,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         No setting holds a secret. Of paths only the last part is shown: the rest is the host's business.
         """
         tree: dict[str, dict[str, Any]] = msgspec.to_builtins(self, enc_hook=lambda path: path.name)
+        if "://" not in self.access.jwks:
+            tree["access"]["jwks"] = Path(self.access.jwks).name
         return [(f"{section}.{name}", str(value)) for section, fields in tree.items() for name, value in fields.items()]
 
 
@@ -201,6 +250,16 @@ def client_environment() -> tuple[str, str]:
     """Address and token for commands that talk to a server: FLIGHTSERVER_URI and FLIGHTSERVER_TOKEN."""
     default = f"grpc://{ServerSettings().host}:{ServerSettings().port}"
     return os.environ.get("FLIGHTSERVER_URI", default), os.environ.get("FLIGHTSERVER_TOKEN", "")
+
+
+def client_password() -> str:
+    """The password for commands that talk to a server: FLIGHTSERVER_PASSWORD; empty if not set."""
+    return os.environ.get("FLIGHTSERVER_PASSWORD", "")
+
+
+def client_tls_roots() -> str:
+    """The file of authorities that commands which talk to a server trust: FLIGHTSERVER_TLS_ROOTS; empty if not set."""
+    return os.environ.get(_CLIENT_TLS_ROOTS, "")
 
 
 def load_settings(config: Path | None, flags: Mapping[str, Mapping[str, object]]) -> Settings:
@@ -246,7 +305,7 @@ def _read_environment() -> dict[str, dict[str, object]]:
     for section in Settings.__struct_fields__:
         prefix = f"{ENVIRONMENT_PREFIX}{section.upper()}_"
         for name, value in os.environ.items():
-            if name.startswith(prefix):
+            if name.startswith(prefix) and name != _CLIENT_TLS_ROOTS:
                 field = name.removeprefix(prefix).lower()
-                tree.setdefault(section, {})[field] = value.split(os.pathsep) if field == "roots" else value
+                tree.setdefault(section, {})[field] = value.split(os.pathsep) if field in _LISTS else value
     return tree

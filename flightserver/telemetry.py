@@ -171,6 +171,9 @@ class Metrics:
         running: Statements that hold a slot.
         waiting: Statements that wait for one.
         refused: Statements refused because too much was running.
+        calls_in_flight: RPCs that have not ended.
+        calls_refused: RPCs refused because too many were in flight.
+        connections_closed: Connections closed because their clients had stopped reading.
         catalog_version: Number of the newest commit that this server has read.
         ingested_rows: Rows written to datasets.
         ingested_bytes: Bytes of Parquet files written.
@@ -198,6 +201,11 @@ class Metrics:
         self.running = self._gauge("statements_running", "Statements that hold a slot.")
         self.waiting = self._gauge("statements_waiting", "Statements that wait for a slot.")
         self.refused = self._gauge("statements_refused", "Statements refused since the start: too much was running.")
+        self.calls_in_flight = self._gauge("calls_in_flight", "RPCs that have not ended.")
+        self.calls_refused = self._gauge("calls_refused", "RPCs refused since the start: too many were in flight.")
+        self.connections_closed = self._gauge(
+            "connections_closed", "Connections closed since the start: their clients had stopped reading."
+        )
         self.catalog_version = self._gauge("catalog_version", "Number of the newest commit read.")
         self.ingested_rows = self._counter("ingested_rows", "Rows written to datasets.")
         self.ingested_bytes = self._counter("ingested_bytes", "Bytes of Parquet files written.")

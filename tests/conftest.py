@@ -13,7 +13,8 @@ import hypothesis
 import pyarrow.flight as fl
 import pytest
 
-from flightserver.flight.server import FlightServer
+from flightserver.flight.listening import Listener
+from flightserver.flight.service import Service
 from flightserver.lakehouse import Lakehouse
 from flightserver.settings import Settings, load_settings
 
@@ -38,7 +39,7 @@ class RunningServer:
 
     uri: str
     lakehouse: Lakehouse
-    flight: FlightServer
+    flight: Listener
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def lakehouse(settings: Settings) -> Iterator[Lakehouse]:
 @pytest.fixture
 def server(lakehouse: Lakehouse) -> Iterator[RunningServer]:
     """A server over an empty lakehouse, on a free loopback port."""
-    flight = FlightServer(lakehouse, "127.0.0.1", 0)
+    flight = Listener(Service(lakehouse), "127.0.0.1", 0)
     try:
         yield RunningServer(flight.uri, lakehouse, flight)
     finally:

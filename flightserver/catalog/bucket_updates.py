@@ -43,7 +43,8 @@ class RenameBucket(BaseUpdate, frozen=True, tag="rename_bucket"):
         root = bucket.root or self.root if bucket.backend == LOCAL else ""
         draft.drop_bucket(self.name)
         draft.put_bucket(replace(bucket, name=self.new_name, root=root, former=(*former, self.name)))
-        names = {self.name, *bucket.former}
+        names = frozenset({self.name, *bucket.former})
+        draft.access = draft.access.bucket_renamed(names, self.new_name, version)
         for dataset in list(draft.datasets.values()):
             changed = self._moved(dataset, names)
             if changed != dataset:

@@ -113,6 +113,11 @@ class Catalog:
         catalog._load()
         return catalog
 
+    @property
+    def known(self) -> Snapshot:
+        """The newest snapshot that this process has met; storage isn't asked."""
+        return self._current
+
     def snapshot(self) -> Snapshot:
         """Return the newest snapshot, with the commits of all processes until now."""
         current = self._current

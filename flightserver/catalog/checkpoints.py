@@ -31,6 +31,7 @@ import pyarrow as pa
 
 from flightserver.catalog.draft import Outcome  # noqa: TC001  # as datetime
 from flightserver.catalog.entities import Bucket, Dataset, View  # noqa: TC001  # as datetime
+from flightserver.catalog.identities import AccessState  # noqa: TC001  # as datetime
 from flightserver.catalog.snapshot import Snapshot
 from flightserver.errors import AlreadyExists, FlightserverError
 
@@ -66,12 +67,13 @@ class _Contents(msgspec.Struct, frozen=True):
     operations: dict[str, Outcome]
     views: tuple[View, ...]
     horizon: int
+    access: AccessState
 
 
 def _shape() -> str:
     """A digest of the names of all fields that a checkpoint holds."""
     _, components = msgspec.json.schema_components([_Contents])
-    fields = {name: sorted(schema["properties"]) for name, schema in sorted(components.items())}
+    fields = {name: sorted(schema.get("properties", ())) for name, schema in sorted(components.items())}
     return hashlib.sha256(_encoder.encode(fields)).hexdigest()
 
 
@@ -96,6 +98,7 @@ def encode(snapshot: Snapshot) -> bytes:
             dict(snapshot.operations),
             tuple(snapshot.views.values()),
             snapshot.horizon,
+            snapshot.access,
         )
     )
     header = _encoder.encode(_Header(FORMAT, _SHAPE, snapshot.version, hashlib.sha256(contents).hexdigest()))
@@ -125,6 +128,7 @@ def decode(version: int, data: bytes) -> Snapshot | None:
         MappingProxyType(decoded.operations),
         MappingProxyType({view.key: view for view in decoded.views}),
         decoded.horizon,
+        decoded.access,
     )
 
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 from datetime import datetime  # noqa: TC003  # msgspec resolves the annotations when it decodes
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
-from flightserver.catalog.entities import DatasetKey, View, check_dataset_name
+from flightserver.catalog.entities import (
+    DatasetKey,
+    ForeignKey,
+    View,
+    check_dataset_name,
+)
 from flightserver.catalog.update_base import BaseUpdate, DatasetUpdate, check_free
 from flightserver.errors import AlreadyExists, InvalidRequest, NotFound
 
@@ -16,12 +22,19 @@ if TYPE_CHECKING:
 
 
 class AlterDataset(DatasetUpdate, frozen=True, tag="alter_dataset"):
-    """Change the schema, the primary key or the comment of a dataset; None keeps what it has. No file changes."""
+    """Change the schema, the keys or the comment of a dataset; None keeps what it has. No file changes.
+
+    `renamed` says which columns are called otherwise from now on, so that their tags and foreign keys of other datasets
+    that refer to them follow; keys of the dataset itself are in `foreign_keys` as they are afterwards.
+    """
 
     schema: bytes | None = None
     schema_fingerprint: str | None = None
     primary_key: tuple[str, ...] | None = None
     comment: str | None = None
+    foreign_keys: tuple[ForeignKey, ...] | None = None
+    primary_key_name: str | None = None
+    renamed: dict[str, str] = msgspec.field(default_factory=dict)
 
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Change what is given."""
@@ -37,8 +50,35 @@ class AlterDataset(DatasetUpdate, frozen=True, tag="alter_dataset"):
                 schema_fingerprint=self.schema_fingerprint or dataset.schema_fingerprint,
                 primary_key=dataset.primary_key if self.primary_key is None else self.primary_key,
                 comment=dataset.comment if self.comment is None else self.comment,
+                foreign_keys=dataset.foreign_keys if self.foreign_keys is None else self.foreign_keys,
+                primary_key_name=dataset.primary_key_name if self.primary_key_name is None else self.primary_key_name,
+                column_tags=_follow_tags(dataset.column_tags, self.renamed),
             )
         )
+        if self.renamed:
+            _follow_columns(draft, dataset.id, self.renamed)
+
+
+def _follow_tags(tags: dict[str, tuple[str, ...]], renamed: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """Tags of columns that are called otherwise now; those of a column that had the name before stay with them."""
+    followed: dict[str, tuple[str, ...]] = {}
+    for name, each in tags.items():
+        now = renamed.get(name, name)
+        followed[now] = tuple(dict.fromkeys((*followed.get(now, ()), *each)))
+    return followed
+
+
+def _follow_columns(draft: Draft, referred_to: str, renamed: dict[str, str]) -> None:
+    """Make foreign keys say what the columns are called that they refer to; no dataset gets a new version by that."""
+    for dataset in tuple(draft.datasets.values()):
+        if any(key.dataset_id == referred_to for key in dataset.foreign_keys):
+            keys = tuple(
+                replace(key, referenced=tuple(renamed.get(name, name) for name in key.referenced))
+                if key.dataset_id == referred_to
+                else key
+                for key in dataset.foreign_keys
+            )
+            draft.put_dataset(replace(dataset, foreign_keys=keys))
 
 
 class RenameDataset(DatasetUpdate, frozen=True, tag="rename_dataset"):
@@ -53,6 +93,7 @@ class RenameDataset(DatasetUpdate, frozen=True, tag="rename_dataset"):
         check_free(draft, DatasetKey(self.bucket, self.new_name))
         draft.drop_dataset(dataset.key)
         draft.put_dataset(replace(dataset, name=self.new_name, version=version))
+        draft.access = draft.access.renamed(dataset.key, DatasetKey(self.bucket, self.new_name), version)
 
     def touches(self, key: DatasetKey) -> bool:
         """Whether it is the dataset before or after."""

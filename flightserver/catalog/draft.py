@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from flightserver.catalog.entities import Bucket, Dataset, DatasetKey, View
+    from flightserver.catalog.identities import AccessState
 
 OPERATIONS_KEPT = 10_000
 """How many operations are remembered: a bound on memory, far above what a ticket's lifetime sees in practice."""
@@ -64,6 +65,10 @@ class State(Protocol):
     @property
     def horizon(self) -> int:
         """Oldest version whose files are kept."""
+
+    @property
+    def access(self) -> AccessState:
+        """Who may do what."""
 
 
 class Frozen(State, Protocol):
@@ -111,6 +116,7 @@ class Draft:
         self._views = before.views.copy()
         self._operations = before.operations.copy()
         self.horizon = before.horizon
+        self.access = before.access
         self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
         self.buckets = MappingProxyType(self._buckets)
         self.datasets = MappingProxyType(self._datasets)
@@ -125,7 +131,7 @@ class Draft:
             RequestError: An update doesn't fit this state; the draft is as it was before.
         """
         self._undo.clear()
-        horizon = self.horizon
+        horizon, access = self.horizon, self.access
         whole = False
         try:
             for update in updates:
@@ -134,7 +140,7 @@ class Draft:
         finally:
             if not whole:
                 self._put_back()
-                self.horizon = horizon
+                self.horizon, self.access = horizon, access
         outcome = Outcome(self.version, rows, self.time)
         self._operations[operation] = outcome
         if len(self._operations) > OPERATIONS_KEPT:

@@ -141,12 +141,42 @@ class Lineage(msgspec.Struct, frozen=True, omit_defaults=True):
     content: str | None = None
 
 
+class ForeignKey(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Columns whose values are those of another dataset's primary key, as its owner says: nothing makes sure of it.
+
+    `dataset_id` is what identifies the dataset that is referred to, whatever it is called later; empty for the dataset
+    itself. `bucket` and `dataset` are what it was called when the key was declared. A key whose dataset or columns are
+    gone stays here and is shown nowhere.
+
+    Attributes:
+        name: Of the constraint.
+        columns: Of this dataset.
+        bucket: Of the dataset that is referred to.
+        dataset: Its name.
+        referenced: Its columns, in the order of `columns`.
+        dataset_id: Its id.
+        on_update: CASCADE, RESTRICT, SET NULL, NO ACTION or SET DEFAULT.
+        on_delete: Likewise.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    bucket: str
+    dataset: str
+    referenced: tuple[str, ...]
+    dataset_id: str = ""
+    on_update: str = "NO ACTION"
+    on_delete: str = "NO ACTION"
+
+
 class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
     """A table at one version: pointers only.
 
     `id` is new with each creation, so that a dropped and re-created name is another dataset. `version` is the
     number of the commit that last changed it. `schema` is an Arrow IPC schema message (nullability, comments and names
     in the files included, without `_rid`). `tags` names versions. An attached dataset has `external` and no segments.
+    `column_tags` says what columns are, such as `pii`, for policies. An empty `primary_key_name` stands for the usual
+    one, see `Dataset.key_name`.
     """
 
     id: str
@@ -166,6 +196,14 @@ class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
     deltas: tuple[Delta, ...] = ()
     tags: dict[str, int] = {}
     external: External | None = None
+    column_tags: dict[str, tuple[str, ...]] = {}
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    primary_key_name: str = ""
+
+    @property
+    def key_name(self) -> str:
+        """Name of the primary key as a constraint: the one that it was given, or the usual one."""
+        return self.primary_key_name or f"{self.name}_pkey"
 
     def deltas_of(self, segments: Collection[str]) -> tuple[str, ...]:
         """Ids of the deltas that removed rows of any of these segments, in the order of their commits."""

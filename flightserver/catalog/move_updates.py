@@ -30,6 +30,7 @@ class MoveDataset(DatasetUpdate, frozen=True, tag="move_dataset"):
         check_free(draft, DatasetKey(self.to, self.name))
         draft.drop_dataset(dataset.key)
         draft.put_dataset(replace(dataset, bucket=self.to, version=version, segments=self.segments, deltas=self.deltas))
+        draft.access = draft.access.renamed(dataset.key, DatasetKey(self.to, self.name), version)
 
     def touches(self, key: DatasetKey) -> bool:
         """Whether it is the dataset before or after."""

@@ -268,6 +268,19 @@ class MigrationIs(_Requirement, frozen=True, tag="migration_is"):
             self.conflict("old references are those that were found", "others were written or mended")
 
 
+class AccessUnchanged(_Requirement, frozen=True, tag="access_unchanged"):
+    """Users, roles and policies were last changed by this version."""
+
+    version: int
+
+    def check(self, state: State) -> None:
+        """Return when nobody has changed them since."""
+        if state.access.version != self.version:
+            self.conflict(
+                f"users, roles and policies are as of version {self.version}", f"they are of {state.access.version}"
+            )
+
+
 Requirement = (
     DatasetAbsent
     | DatasetAt
@@ -283,5 +296,6 @@ Requirement = (
     | Kept
     | ViewAt
     | MigrationIs
+    | AccessUnchanged
 )
 """Everything that a commit can require."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from flightserver.catalog.draft import Draft, Outcome
 from flightserver.catalog.entities import PRIMARY, Bucket, Dataset, DatasetKey, View
+from flightserver.catalog.identities import AccessState
 from flightserver.errors import InternalError, InvalidRequest, NotFound, RequestError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Snapshot:
         operations: What became of the operations of the last 24 hours, oldest first, at most 10,000.
         views: By bucket and name.
         horizon: Oldest version that can be read; files that only older ones name may be gone.
+        access: Who may do what.
     """
 
     version: int = 0
@@ -51,12 +53,20 @@ class Snapshot:
     operations: MappingProxyType[str, Outcome] = field(default_factory=lambda: MappingProxyType({}))
     views: MappingProxyType[DatasetKey, View] = field(default_factory=lambda: MappingProxyType({}))
     horizon: int = 1
+    access: AccessState = field(default_factory=AccessState)
 
     @classmethod
     def of(cls, draft: Draft) -> Self:
         """Freeze a draft, which must not be changed any more."""
         return cls(
-            draft.version, draft.time, draft.buckets, draft.datasets, draft.operations, draft.views, draft.horizon
+            draft.version,
+            draft.time,
+            draft.buckets,
+            draft.datasets,
+            draft.operations,
+            draft.views,
+            draft.horizon,
+            draft.access,
         )
 
     def draft(self, time: datetime) -> Draft:

@@ -7,12 +7,16 @@ something that this transaction has changed before. Those that others must have 
 the starting snapshot; for the rest, the earlier change had a requirement of its own, which is kept. All files are
 written by then, so that a refusal costs no more than those files.
 
+What is collected is only ever appended to, so a `Mark` of it is how much there was, and going back to a mark drops what
+came later. The caller deletes the files of what was dropped.
+
 Invariants: versions in the copy are that of the starting snapshot plus one, which another commit may have as well;
 nothing may be kept by version alone (`Dataset.state`). A staged transaction belongs to one thread at a time.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -28,6 +32,25 @@ if TYPE_CHECKING:
     from flightserver.catalog.requirements import Requirement
     from flightserver.catalog.transaction import Transaction
     from flightserver.catalog.updates import Update
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A state of a `StagedTransaction` to which it can go back.
+
+    Attributes:
+        updates: How many there were.
+        requirements: How many there were.
+        kinds: How many there were.
+        rows: How many were changed.
+        snapshot: What its next statement would have read.
+    """
+
+    updates: int
+    requirements: int
+    kinds: int
+    rows: int
+    snapshot: Snapshot
 
 
 class StagedTransaction:
@@ -71,6 +94,24 @@ class StagedTransaction:
         self.kinds.append(operation.kind)
         self.rows += operation.rows
         return outcome
+
+    def mark(self) -> Mark:
+        """The state as it is now."""
+        return Mark(len(self.updates), len(self.requirements), len(self.kinds), self.rows, self._now)
+
+    def back_to(self, mark: Mark) -> list[Update]:
+        """Drop what was staged after a mark; returns the updates dropped.
+
+        Args:
+            mark: Of this transaction, which has not gone back behind it since.
+        """
+        dropped = self.updates[mark.updates :]
+        del self.updates[mark.updates :]
+        del self.requirements[mark.requirements :]
+        del self.kinds[mark.kinds :]
+        self.rows = mark.rows
+        self._now = mark.snapshot
+        return dropped
 
     def _before(self, requirement: Requirement) -> Requirement:
         """What a requirement that nothing has changed since means for others: nothing since the beginning."""

@@ -30,10 +30,20 @@ from flightserver.catalog.entities import (
     Bucket,
     Dataset,
     DatasetKey,
+    ForeignKey,
     Lineage,
     Segment,
     check_bucket_name,
     check_dataset_name,
+)
+from flightserver.catalog.identity_updates import (
+    DropPolicy,
+    DropRole,
+    DropUser,
+    PutPolicy,
+    PutRole,
+    PutUser,
+    TagColumns,
 )
 from flightserver.catalog.migration import MigrateBuckets
 from flightserver.catalog.move_updates import MoveDataset
@@ -50,10 +60,16 @@ __all__ = [
     "CreateDataset",
     "DropBucket",
     "DropDataset",
+    "DropPolicy",
+    "DropRole",
+    "DropUser",
     "DropView",
     "MigrateBuckets",
     "MoveDataset",
     "PutBucket",
+    "PutPolicy",
+    "PutRole",
+    "PutUser",
     "PutView",
     "RemoveRows",
     "RenameBucket",
@@ -62,6 +78,7 @@ __all__ = [
     "RestoreDataset",
     "RewriteSegments",
     "SetHorizon",
+    "TagColumns",
     "TagVersion",
     "Update",
 ]
@@ -153,7 +170,7 @@ class AppendSegments(DatasetUpdate, frozen=True, tag="append_segments"):
 class ReplaceSegments(DatasetUpdate, frozen=True, tag="replace_segments"):
     """Replace the contents and schema of a dataset; its id and comment stay, and row ids go on.
 
-    `primary_key` is what it has afterwards; None keeps it.
+    `primary_key`, `foreign_keys` and `primary_key_name` are what it has afterwards; None keeps them.
     """
 
     segments: tuple[Segment, ...]
@@ -161,6 +178,8 @@ class ReplaceSegments(DatasetUpdate, frozen=True, tag="replace_segments"):
     schema_fingerprint: str
     lineage: Lineage | None = None
     primary_key: tuple[str, ...] | None = None
+    foreign_keys: tuple[ForeignKey, ...] | None = None
+    primary_key_name: str | None = None
 
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # time is in the lineage
         """Put these segments in the place of all others."""
@@ -169,6 +188,8 @@ class ReplaceSegments(DatasetUpdate, frozen=True, tag="replace_segments"):
             found,
             version=version,
             primary_key=found.primary_key if self.primary_key is None else self.primary_key,
+            foreign_keys=found.foreign_keys if self.foreign_keys is None else self.foreign_keys,
+            primary_key_name=found.primary_key_name if self.primary_key_name is None else self.primary_key_name,
             schema=self.schema,
             schema_fingerprint=self.schema_fingerprint,
             rows=0,
@@ -199,5 +220,12 @@ Update = (
     | RenameBucket
     | MigrateBuckets
     | MoveDataset
+    | PutUser
+    | DropUser
+    | PutRole
+    | DropRole
+    | PutPolicy
+    | DropPolicy
+    | TagColumns
 )
 """Everything that a commit can say."""

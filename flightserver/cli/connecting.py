@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import flightclient
 
-from flightserver.settings import client_environment
+from flightserver.settings import client_environment, client_password, client_tls_roots
 
 if TYPE_CHECKING:
     import argparse
@@ -15,10 +17,23 @@ if TYPE_CHECKING:
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
-    """Add `--uri` and `--token`, whose defaults are in the environment."""
+    """Add `--uri`, `--token`, `--user` and what TLS needs; defaults are in the environment."""
     uri, _ = client_environment()
     parser.add_argument("--uri", default=uri, help="address of the server, or FLIGHTSERVER_URI (now: %(default)s)")
-    parser.add_argument("--token", help="bearer token, where the server has users; or FLIGHTSERVER_TOKEN")
+    parser.add_argument("--token", help="API token, where the server has users; or FLIGHTSERVER_TOKEN")
+    parser.add_argument(
+        "--user", help="user instead of a token; the password is in FLIGHTSERVER_PASSWORD, or asked for"
+    )
+    parser.add_argument(
+        "--tls-roots",
+        type=Path,
+        metavar="FILE",
+        help="authorities in PEM that the server's certificate is checked by, or FLIGHTSERVER_TLS_ROOTS",
+    )
+    parser.add_argument(
+        "--tls-certificate", type=Path, metavar="FILE", help="your own certificate, where one is asked for"
+    )
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
 
 
 def open_client(arguments: argparse.Namespace, bucket: str | None = None) -> Client:
@@ -27,5 +42,17 @@ def open_client(arguments: argparse.Namespace, bucket: str | None = None) -> Cli
     Raises:
         flightclient.errors.InvalidRequest: The address can't be read.
     """
-    token = arguments.token or client_environment()[1]
-    return flightclient.connect(arguments.uri, token or None, bucket)
+    user = arguments.user
+    token = None if user and not arguments.token else arguments.token or client_environment()[1]
+    environment = client_tls_roots()
+    roots = arguments.tls_roots or (Path(environment) if environment else None)
+    return flightclient.connect(
+        arguments.uri,
+        token or None,
+        bucket,
+        user=user,
+        password=None if user is None else client_password() or getpass.getpass(f"Password of {user}: "),
+        tls_roots=roots,
+        tls_certificate=arguments.tls_certificate,
+        tls_key=arguments.tls_key,
+    )

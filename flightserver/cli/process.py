@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from flightserver.cli.version import VERSION
 from flightserver.errors import BackendUnavailable, InvalidRequest
-from flightserver.flight.server import FlightServer
+from flightserver.flight.certificates import TlsFiles
+from flightserver.flight.listening import Listener
+from flightserver.flight.service import Service
 from flightserver.lakehouse import Lakehouse
 from flightserver.web.app import ServerStatus, create_app
 from flightserver.web.readiness import Readiness
@@ -44,24 +46,42 @@ _CANCEL_SECONDS = 2.0
 """The watchdog interrupts a statement within about a second."""
 
 
-def check_host(settings: ServerSettings) -> None:
-    """Refuse to listen where strangers are, unless it was asked for.
+def check_host(settings: ServerSettings, *, has_tls: bool) -> None:
+    """Refuse to listen where strangers are without TLS, unless it was asked for.
 
     Raises:
-        InvalidRequest: The host is not of this machine's loopback network, and `insecure` is not set; or it is unknown.
+        InvalidRequest: The host is not of this machine's loopback network, there is no TLS, and `insecure` is not set;
+            or the host is unknown.
     """
+    if not _is_loopback(settings.host) and not has_tls and not settings.insecure:
+        raise InvalidRequest(
+            f"the host {settings.host!r} can be reached from other machines, and there is no TLS: anyone on the way "
+            "could read and change everything. Listen on 127.0.0.1, give --tls-certificate and --tls-key, or add "
+            "--insecure if the network keeps strangers out"
+        )
+
+
+def check_users(settings: ServerSettings, *, has_users: bool) -> None:
+    """Refuse to listen where strangers are without users, unless it was asked for.
+
+    Raises:
+        InvalidRequest: The host is not of this machine's loopback network, there are no users, and `insecure` is not
+            set; or the host is unknown.
+    """
+    if not _is_loopback(settings.host) and not has_users and not settings.insecure:
+        raise InvalidRequest(
+            f"the host {settings.host!r} can be reached from other machines, and there are no users: anyone who "
+            "reaches it could read and change everything. Listen on 127.0.0.1, add a user with `flightserver users "
+            "add`, or add --insecure if the network keeps strangers out"
+        )
+
+
+def _is_loopback(host: str) -> bool:
     try:
-        found = socket.getaddrinfo(settings.host, None, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise InvalidRequest(f"the host {settings.host!r} is not known: {error.strerror}") from None
-    addresses = {str(entry[4][0]) for entry in found}
-    if settings.insecure or all(ipaddress.ip_address(address).is_loopback for address in addresses):
-        return
-    raise InvalidRequest(
-        f"the host {settings.host!r} can be reached from other machines, and this version has neither users nor TLS: "
-        "anyone who reaches it could read and change everything. Listen on 127.0.0.1, or add --insecure if the "
-        "network keeps strangers out"
-    )
+        raise InvalidRequest(f"the host {host!r} is not known: {error.strerror}") from None
+    return all(ipaddress.ip_address(str(entry[4][0])).is_loopback for entry in found)
 
 
 def check_port(host: str, port: int) -> None:
@@ -84,14 +104,14 @@ class Server:
 
     Attributes:
         lakehouse: What is served.
-        uri: Address of Flight, such as `grpc://127.0.0.1:31337`.
+        uri: Address of Flight, such as `grpc://127.0.0.1:31337`, or `grpc+tls://...`.
         url: Address of the status page, such as `http://127.0.0.1:31338`.
     """
 
     lakehouse: Lakehouse
     uri: str
     url: str
-    _flight: FlightServer
+    _flight: Listener
     _web: WebServer
     _readiness: Readiness
     _stopping: threading.Event
@@ -101,18 +121,22 @@ class Server:
         """Open the lakehouse and listen.
 
         Raises:
-            InvalidRequest: The host may not be listened on, or a port is taken.
+            InvalidRequest: The host may not be listened on, a port is taken, or a certificate is not good.
             BackendUnavailable: The data directory can't be used, or a port is taken.
         """
         # A busy Python thread keeps the interpreter for 5 ms by default, which streams would wait for at every batch.
         sys.setswitchinterval(0.0005)
-        check_host(settings.server)
+        files = TlsFiles.of(settings.tls)
+        # gRPC would tell on standard error of every stranger who fails at the handshake.
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+        check_host(settings.server, has_tls=files is not None)
         host = settings.server.host
         check_port(host, settings.server.port)
         stopping = threading.Event()
         with ExitStack() as undo:
             lakehouse = undo.enter_context(Lakehouse.open(settings))
-            flight = FlightServer(lakehouse, f"[{host}]" if ":" in host else host, settings.server.port)
+            check_users(settings.server, has_users=lakehouse.has_users)
+            flight = Listener(Service(lakehouse), host, settings.server.port, files)
             undo.callback(flight.stop, grace_seconds=0)
             readiness = _readiness(lakehouse, stopping)
             undo.callback(readiness.close)
@@ -122,7 +146,7 @@ class Server:
                 lakehouse.metrics.exposition,
                 lakehouse.keeper.unreachable,
             )
-            web = WebServer(app, host, settings.server.http_port)
+            web = WebServer(app, host, settings.server.http_port, flight.tls)
             web.start()
             undo.pop_all()
         return cls(lakehouse, flight.uri, web.url.rstrip("/"), flight, web, readiness, stopping)

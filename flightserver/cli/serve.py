@@ -36,6 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--insecure", action="store_true", default=None, help="listen on any address without users and TLS"
     )
+    parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="the server's certificate chain in PEM")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key in PEM, with mode 0600 or 0640")
+    parser.add_argument(
+        "--tls-client-ca",
+        type=Path,
+        metavar="FILE",
+        help="authorities in PEM that must have signed clients' certificates",
+    )
     parser.add_argument("--log-format", choices=["text", "json"], default="text", help="of the log on standard error")
 
 
@@ -43,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop.
 
     Raises:
-        InvalidRequest: The settings are not valid, the host may not be listened on, or a port is taken.
+        InvalidRequest: The settings are not valid, the host may not be listened on, a port is taken, or a certificate
+            is not good.
         BackendUnavailable: The data directory can't be used, or a port is taken.
     """
     configure_logging(json_lines=arguments.log_format == "json")
@@ -72,6 +81,8 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     names = ("data", "host", "port", "http_port", "insecure")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     flags: dict[str, dict[str, object]] = {"server": given}
+    tls = {name: getattr(arguments, f"tls_{name}") for name in ("certificate", "key", "client_ca")}
+    flags["tls"] = {name: path for name, path in tls.items() if path is not None}
     if arguments.ingest_root:
         flags["ingest"] = {"roots": arguments.ingest_root}
     return load_settings(arguments.config, flags)

@@ -18,8 +18,10 @@ from flightserver.flight.tickets import PageTicket
 from flightserver.query.wire import sliced
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
+    from flightserver.access.rights import Rights
     from flightserver.flight.tickets import Signer
     from flightserver.query.results import ResultStore, StoredResult
 
@@ -75,7 +77,7 @@ class Paging:
     def _ticket(self, stored: StoredResult, page: int, expires_at: int) -> bytes:
         return self._signer.sign(PageTicket(stored.query_id, page, stored.page_rows, self._server, expires_at))
 
-    def read(self, ticket: PageTicket) -> fl.FlightDataStream:
+    def read(self, ticket: PageTicket, rights: Rights) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """The rows of one page, straight from the mapped file.
 
         Raises:
@@ -86,21 +88,24 @@ class Paging:
                 f"this page lives on server {ticket.server!r}, where it was computed, and this is {self._server!r}: "
                 "ask there, or run the statement again here"
             )
+        self._results.check_reader(ticket.query_id, rights)
         schema, batches = self._results.page(ticket.query_id, ticket.page, ticket.page_rows)
-        return fl.GeneratorStream(schema, (piece for batch in batches for piece in sliced(batch)))
+        return schema, (piece for batch in batches for piece in sliced(batch))
 
-    def renew(self, ticket: PageTicket) -> datetime:
+    def renew(self, ticket: PageTicket, rights: Rights) -> datetime:
         """Keep the page's result for longer; returns until when.
 
         Raises:
             NotFound: The result is not kept any more.
         """
+        self._results.check_reader(ticket.query_id, rights)
         return self._results.renew(ticket.query_id)
 
-    def close(self, ticket: PageTicket) -> None:
+    def close(self, ticket: PageTicket, rights: Rights) -> None:
         """Forget the page's result.
 
         Raises:
             NotFound: The result is not kept any more.
         """
+        self._results.check_reader(ticket.query_id, rights)
         self._results.close(ticket.query_id)

@@ -139,6 +139,6 @@ def plain_command(command: bytes) -> PlainCommand:
         elif "diff" in fields:
             kind = PlainDiff
         decoded: PlainCommand = _decoders[kind].decode(command)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:  # msgspec raises the latter for what is nested too deeply
         raise InvalidRequest(f"the JSON command is not valid: {error}") from None
     return decoded

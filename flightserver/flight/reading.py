@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.flight as fl
 
 from flightserver.catalog.entities import Dataset, View
-from flightserver.errors import InvalidRequest
+from flightserver.errors import Forbidden, InvalidRequest, RequestError
+from flightserver.flight.permissions import check_command
 from flightserver.flight.plain import PlainDiff, PlainQuery, plain_command, table_path
 from flightserver.flight.sql.decoding import decode_command
 from flightserver.flight.sql.statements import TICKET_SECONDS, Wanted
-from flightserver.flight.tickets import DiffTicket, MetadataTicket, PageTicket, StatementTicket, TableTicket
+from flightserver.flight.tickets import (
+    DiffTicket,
+    MetadataTicket,
+    PageTicket,
+    StatementTicket,
+    TableTicket,
+    check_owner,
+    note_ticket,
+)
 from flightserver.query.namespace import INPUT
 from flightserver.query.quoting import quoted
 from flightserver.query.request import Request
@@ -31,6 +41,7 @@ if TYPE_CHECKING:
     from flightserver.flight.sql.statements import Statements
     from flightserver.flight.tickets import Signer
     from flightserver.query.diff import Diff, Diffs
+    from flightserver.query.namespace import Scope
     from flightserver.query.request import Planned
     from flightserver.query.service import Queries
 
@@ -56,11 +67,14 @@ class Reading:
 
     def flights(self, call: CallContext) -> Iterator[fl.FlightInfo]:
         """Every dataset as a flight, by path."""
-        snapshot = self._queries.scope(Request(sql="", as_of=call.session.options.as_of)).snapshot
-        relations: list[Dataset | View] = [*snapshot.datasets.values(), *snapshot.views.values()]
+        scope = self._queries.scope(Request(sql="", as_of=call.session.options.as_of, rights=call.rights))
+        relations: list[Dataset | View] = [*scope.snapshot.datasets.values(), *scope.snapshot.views.values()]
         for one in relations:
             descriptor = fl.FlightDescriptor.for_path(one.bucket, one.name)
-            yield self._table_info(call, descriptor, one, snapshot.version)
+            # A view that can't be read, such as one of a table that is gone or hidden, or a table whose policies
+            # can't be applied, is no flight.
+            with suppress(RequestError, Forbidden):
+                yield self._table_info(call, descriptor, one, scope)
 
     def info(self, call: CallContext, descriptor: Any) -> fl.FlightInfo:
         """Answers GetFlightInfo.
@@ -70,10 +84,11 @@ class Reading:
             NotFound: It names something that doesn't exist.
         """
         if descriptor.descriptor_type == fl.DescriptorType.PATH:
-            version, one = self._relation(call, descriptor.path)
-            return self._table_info(call, descriptor, one, version)
+            scope, one = self._relation(call, descriptor.path)
+            return self._table_info(call, descriptor, one, scope)
         command = decode_command(_command(descriptor))
         if command is not None:
+            check_command(call, command)
             return self._commands.info(call, descriptor, command)
         match plain_command(descriptor.command):
             case PlainDiff() as plain:
@@ -88,10 +103,11 @@ class Reading:
             InvalidRequest, NotFound: As `info`.
         """
         if descriptor.descriptor_type == fl.DescriptorType.PATH:
-            version, one = self._relation(call, descriptor.path)
-            return self._columns(one, version)
+            scope, one = self._relation(call, descriptor.path)
+            return self._columns(call, one, scope)
         command = decode_command(_command(descriptor))
         if command is not None:
+            check_command(call, command)
             return self._commands.schema(call, command)
         match plain_command(descriptor.command):
             case PlainDiff() as plain:
@@ -99,34 +115,41 @@ class Reading:
             case plain:
                 return self._statements.plan(call, _query(plain)).schema
 
-    def stream(self, call: CallContext, ticket: bytes, is_cancelled: Callable[[], bool]) -> fl.FlightDataStream:
-        """Answers DoGet.
+    def stream(
+        self, call: CallContext, ticket: bytes, is_cancelled: Callable[[], bool]
+    ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Answers DoGet: the schema and the rows, as they are made.
 
         Raises:
             InvalidRequest: The ticket is none of ours.
             Unauthenticated: Its signature is wrong.
+            Forbidden: It was made for another user.
             NotFound: It has expired, or what it names is gone.
         """
-        match self._signer.decode_ticket(ticket):
+        asked = self._signer.decode_ticket(ticket)
+        note_ticket(call.note, asked)
+        check_owner(asked, call.user)
+        match asked:
             case StatementTicket() as statement:
-                return self._statements.read(statement, is_cancelled)
+                return self._statements.read(statement, call, is_cancelled)
             case PageTicket() as page:
-                return self._paging.read(page)
+                return self._paging.read(page, call.rights)
             case TableTicket(bucket=bucket, dataset=dataset, version=version):
                 sql = _all_rows(bucket, dataset)
                 timeout = call.session.options.query_timeout
                 request = Request(
-                    sql=sql, as_of=version, timeout_seconds=timeout, user=call.user, is_cancelled=is_cancelled
+                    sql=sql, as_of=version, timeout_seconds=timeout, rights=call.rights, is_cancelled=is_cancelled
                 )
                 return self._statements.stream(self._queries.plan(request))
             case DiffTicket(bucket=bucket, dataset=dataset, start=start, end=end):
-                found = self._queries.scope(Request(sql="")).dataset(dataset, bucket)
+                found = self._queries.scope(Request(sql="", rights=call.rights)).dataset(dataset, bucket)
                 diff = self._diffs.between(found, start, end)
                 return self._statements.stream(self._diffed(call, diff, is_cancelled))
             case MetadataTicket(command=data):
                 command = decode_command(data)
                 if command is None:
                     raise InvalidRequest("this ticket holds no Flight SQL command")
+                check_command(call, command)
                 return self._commands.stream(call, command)
 
     def exchange(
@@ -147,10 +170,11 @@ class Reading:
         Raises:
             NotFound: It doesn't; lists those that do.
         """
-        self._queries.scope(Request(sql="", bucket=call.bucket))
+        self._queries.scope(Request(sql="", bucket=call.bucket, rights=call.rights))
 
     def _diff(self, call: CallContext, plain: PlainDiff) -> Diff:
-        scope = self._queries.scope(Request(sql="", bucket=plain.bucket or call.bucket, schema=call.schema))
+        bucket = plain.bucket or call.bucket
+        scope = self._queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
         found = scope.dataset(plain.diff, plain.bucket)
         return self._diffs.between(
             found, moment(found, plain.from_), None if plain.to is None else moment(found, plain.to)
@@ -159,7 +183,7 @@ class Reading:
     def _diffed(self, call: CallContext, diff: Diff, is_cancelled: Callable[[], bool] | None = None) -> Planned:
         text = f"diff of {diff.now.key} from version {diff.then.version} to {diff.now.version}"
         timeout = call.session.options.query_timeout
-        request = Request(sql=text, timeout_seconds=timeout, user=call.user, is_cancelled=is_cancelled)
+        request = Request(sql=text, timeout_seconds=timeout, rights=call.rights, is_cancelled=is_cancelled)
         return self._diffs.rows(diff, request)
 
     def _diff_info(self, call: CallContext, descriptor: Any, plain: PlainDiff) -> fl.FlightInfo:
@@ -170,24 +194,27 @@ class Reading:
         endpoint = fl.FlightEndpoint(fl.Ticket(self._signer.sign(ticket)), [])
         return fl.FlightInfo(self._diffed(call, diff).schema, descriptor, [endpoint], -1, -1)
 
-    def _relation(self, call: CallContext, path: list[bytes]) -> tuple[int, Dataset | View]:
+    def _relation(self, call: CallContext, path: list[bytes]) -> tuple[Scope, Dataset | View]:
         table = table_path(path)
-        options = call.session.options
-        scope = self._queries.scope(Request(sql="", bucket=call.bucket, schema=call.schema, as_of=options.as_of))
-        return scope.snapshot.version, scope.relation(table.name, table.schema)
+        as_of = call.session.options.as_of
+        asked = Request(sql="", bucket=call.bucket, schema=call.schema, as_of=as_of, rights=call.rights)
+        scope = self._queries.scope(asked)
+        return scope, scope.relation(table.name, table.schema)
 
-    def _table_info(self, call: CallContext, descriptor: Any, one: Dataset | View, version: int) -> fl.FlightInfo:
+    def _table_info(self, call: CallContext, descriptor: Any, one: Dataset | View, scope: Scope) -> fl.FlightInfo:
         expires_at = int(time.time()) + TICKET_SECONDS
-        ticket = self._signer.sign(TableTicket(one.bucket, one.name, version, expires_at, call.user))
+        ticket = self._signer.sign(TableTicket(one.bucket, one.name, scope.snapshot.version, expires_at, call.user))
         endpoint = fl.FlightEndpoint(fl.Ticket(ticket), [])
-        rows, size = (one.rows, one.bytes) if isinstance(one, Dataset) and one.external is None else (-1, -1)
-        return fl.FlightInfo(self._columns(one, version), descriptor, [endpoint], rows, size)
+        known = isinstance(one, Dataset) and one.external is None and not scope.hides(one)
+        rows, size = (one.rows, one.bytes) if isinstance(one, Dataset) and known else (-1, -1)
+        return fl.FlightInfo(self._columns(call, one, scope), descriptor, [endpoint], rows, size)
 
-    def _columns(self, one: Dataset | View, version: int) -> pa.Schema:
-        if isinstance(one, Dataset):
+    def _columns(self, call: CallContext, one: Dataset | View, scope: Scope) -> pa.Schema:
+        if isinstance(one, Dataset) and not scope.hides(one):
             return visible(decode(one.schema))
-        # What a view answers changes with the tables that it reads.
-        return self._queries.plan(Request(sql=_all_rows(one.bucket, one.name), as_of=version)).schema
+        # What a view answers changes with the tables that it reads, and a mask may be null where its column isn't.
+        asked = Request(sql=_all_rows(one.bucket, one.name), as_of=scope.snapshot.version, rights=call.rights)
+        return self._queries.plan(asked).schema
 
 
 def _all_rows(bucket: str, name: str) -> str:

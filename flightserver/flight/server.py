@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import threading
-import time
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,181 +10,159 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from flightserver.errors import BackendUnavailable, InvalidRequest
-from flightserver.flight.actions.bucket_objects import BucketObjectActions
-from flightserver.flight.actions.buckets import BucketActions
-from flightserver.flight.actions.cache import CacheActions
-from flightserver.flight.actions.catalog import catalog_actions
-from flightserver.flight.actions.changes import ChangeActions
-from flightserver.flight.actions.datasets import DatasetActions
-from flightserver.flight.actions.ingest import ingest_actions
-from flightserver.flight.actions.interop import InteropActions
-from flightserver.flight.actions.maintenance import MaintenanceActions
-from flightserver.flight.actions.moving import MovingActions
-from flightserver.flight.actions.registry import Registry
-from flightserver.flight.actions.results import result_actions
-from flightserver.flight.actions.versions import VersionActions
-from flightserver.flight.middleware import MIDDLEWARE, CallMiddlewareFactory, OpenHandshake, call_context
-from flightserver.flight.paging import Paging
-from flightserver.flight.reading import Reading
-from flightserver.flight.sql.answers import Answers
-from flightserver.flight.sql.commands import Commands
+from flightserver.flight.calls import SentStream
+from flightserver.flight.middleware import (
+    MIDDLEWARE,
+    CallMiddlewareFactory,
+    OpenHandshake,
+    call_context,
+    call_in_flight,
+)
+from flightserver.flight.permissions import PROTOCOL_ACTIONS, RPCS
 from flightserver.flight.sql.decoding import ACTION_DESCRIPTIONS, decode_action
-from flightserver.flight.sql.prepared import PreparedStatements
-from flightserver.flight.sql.protocol_actions import ProtocolActions
-from flightserver.flight.sql.sessions import Sessions
-from flightserver.flight.sql.statements import TICKET_SECONDS, Statements
 from flightserver.flight.status import translated, translated_batches
 from flightserver.flight.streams import held_batches, sent_schema
-from flightserver.flight.tickets import Signer, load_or_create_key
-from flightserver.flight.writing import Writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flightserver.flight.certificates import Certificates
     from flightserver.flight.middleware import CallContext
-    from flightserver.lakehouse import Lakehouse
+    from flightserver.flight.service import Service
 
 
-_CODE = re.compile(r"\[(FS-\d{4})\]")
-"""The stable code in the message of an error that pyarrow has sent."""
+_LONGEST_NAME = 200
+"""Characters of an action's name that are noted."""
 
 
 class FlightServer(fl.FlightServerBase):
     """Serves a lakehouse; listens as soon as it is made.
 
     Args:
-        lakehouse: What is served; the caller closes it after the server has stopped.
+        service: What answers; it outlives the server.
         host: Address to listen on.
         port: Port, or 0 for a free one; see `port` afterwards.
+        certificates: For TLS; None to listen without it. With authorities of clients, a Handshake is UNIMPLEMENTED:
+            pyarrow tells whom a client's certificate names only where nobody else handles authentication.
     """
 
-    def __init__(self, lakehouse: Lakehouse, host: str, port: int) -> None:
-        settings = lakehouse.settings
-        self._limits = settings.server
-        self._metrics = lakehouse.metrics
-        self._input_bytes = settings.query.memory_bytes // 4
-        sessions = Sessions(idle_seconds=settings.server.session_idle_seconds)
-        signer = Signer(load_or_create_key(settings.server.data / "server" / "ticket.key"))
-        paging = Paging(lakehouse.results, signer, lakehouse.server_name, TICKET_SECONDS)
-        transactions = lakehouse.transactions
-        statements = Statements(lakehouse.queries, signer, paging, transactions)
-        prepared = PreparedStatements()
-        commands = Commands(statements, prepared, Answers(lakehouse.queries, lakehouse.information_schema), signer)
-        self._reading = Reading(lakehouse.queries, statements, commands, paging, signer, lakehouse.diffs)
-        self._writing = Writing(
-            statements,
-            prepared,
-            lakehouse.ingest,
-            lakehouse.uploads,
-            lakehouse.metrics,
-            lakehouse.streams,
-            transactions,
-        )
-        self._protocol = ProtocolActions(statements, prepared, sessions, paging, signer, transactions)
-        self._registry = Registry(
-            [
-                *ingest_actions(lakehouse.ingest, lakehouse.metrics),
-                *result_actions(lakehouse.queries, statements, lakehouse.results, settings.results.page_rows),
-                *BucketActions(lakehouse).actions(),
-                *DatasetActions(lakehouse).actions(),
-                *CacheActions(lakehouse).actions(),
-                *ChangeActions(lakehouse).actions(),
-                *InteropActions(lakehouse, lakehouse.external, lakehouse.exports).actions(),
-                *VersionActions(lakehouse).actions(),
-                *MaintenanceActions(lakehouse).actions(),
-                *MovingActions(lakehouse).actions(),
-                *BucketObjectActions(lakehouse).actions(),
-                *catalog_actions(lakehouse.catalog, lakehouse.events),
-            ]
-        )
+    def __init__(self, service: Service, host: str, port: int, certificates: Certificates | None = None) -> None:
+        self._service = service
+        scheme = "grpc" if certificates is None else "grpc+tls"
+        options = {} if certificates is None else _tls_options(certificates)
+        client_ca = None if certificates is None else certificates.client_ca
         try:
             super().__init__(
-                f"grpc://{host}:{port}",
-                auth_handler=OpenHandshake(),
-                middleware={MIDDLEWARE: CallMiddlewareFactory(sessions, self._completed)},
+                f"{scheme}://{host}:{port}",
+                auth_handler=OpenHandshake() if client_ca is None else None,
+                middleware={MIDDLEWARE: _factory(service, has_certificates=client_ca is not None)},
+                **options,
             )
         except (OSError, pa.ArrowException) as error:
             raise BackendUnavailable(f"can't listen on {host} port {port}: it is in use or not ours") from error
-        self.uri = f"grpc://{host}:{self.port}"
-
-    def stop(self, grace_seconds: float) -> bool:
-        """Refuse new calls, and give those that run `grace_seconds`; False if some were still running then."""
-        stopper = threading.Thread(target=self.shutdown, name="flight-shutdown", daemon=True)
-        stopper.start()
-        stopper.join(grace_seconds)
-        return not stopper.is_alive()
-
-    def _completed(self, call: CallContext, error: BaseException | None) -> None:
-        """Counts a finished call; pyarrow runs it outside of every handler."""
-        found = _CODE.search(str(error))
-        code = "OK" if error is None else found[1] if found else "other"
-        self._metrics.calls.labels(call.rpc, code).inc()
-        self._metrics.call_seconds.labels(call.rpc).observe(time.monotonic() - call.started)
+        self.uri = f"{scheme}://{host}:{self.port}"
 
     @translated("ListFlights")
     def list_flights(self, context: Any, criteria: bytes) -> Iterator[fl.FlightInfo]:  # noqa: ARG002  # pyarrow's signature
         """Every dataset as a flight; criteria have no meaning here."""
-        return translated_batches(self._reading.flights(call_context(context)), "ListFlights")
+        flights = self._service.reading.flights(_allowed(context, "list_flights"))
+        return translated_batches(map(self._service.advertising.located, flights), "ListFlights")
 
     @translated("GetFlightInfo")
     def get_flight_info(self, context: Any, descriptor: Any) -> fl.FlightInfo:
         """What a descriptor answers, and the tickets that fetch it."""
+        call = replace(_allowed(context, "get_flight_info"), is_cancelled=context.is_cancelled)
         self._check_size(descriptor)
-        call = replace(call_context(context), is_cancelled=context.is_cancelled)
-        return self._reading.info(call, descriptor)
+        return self._service.advertising.located(self._service.reading.info(call, descriptor))
 
     @translated("GetSchema")
     def get_schema(self, context: Any, descriptor: Any) -> fl.SchemaResult:
         """The schema of what a descriptor answers."""
+        call = _allowed(context, "get_schema")
         self._check_size(descriptor)
-        return fl.SchemaResult(self._reading.schema(call_context(context), descriptor))
+        return fl.SchemaResult(self._service.reading.schema(call, descriptor))
 
     @translated("DoGet")
     def do_get(self, context: Any, ticket: Any) -> fl.FlightDataStream:
         """The stream that a ticket names."""
-        return self._reading.stream(call_context(context), ticket.ticket, context.is_cancelled)
+        call = _allowed(context, "do_get")
+        in_flight = call_in_flight(context)
+        schema, batches = self._service.reading.stream(call, ticket.ticket, context.is_cancelled)
+        return fl.GeneratorStream(schema, in_flight.paced(translated_batches(batches, "DoGet")))
 
     @translated("DoPut")
     def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
         """Takes rows, bound values, uploads, or a statement that changes data."""
+        call = _allowed(context, "do_put")
         self._check_size(descriptor)
-        self._writing.put(call_context(context), descriptor, reader, writer, context.is_cancelled)
+        sent = SentStream(reader, call_in_flight(context))
+        self._service.writing.put(call, descriptor, sent, writer, context.is_cancelled)
 
     @translated("DoExchange")
     def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
         """Runs SQL against the rows sent, as table `input`, and sends the result back."""
+        call = _allowed(context, "do_exchange")
         self._check_size(descriptor)
-        call = call_context(context)
-        self._reading.check_bucket(call)
-        given = (sent_schema(reader), held_batches(reader, self._input_bytes))
-        schema, batches = self._reading.exchange(call, descriptor, given, context.is_cancelled)
+        self._service.reading.check_bucket(call)
+        in_flight = call_in_flight(context)
+        sent = SentStream(reader, in_flight)
+        given = (sent_schema(sent), held_batches(sent, self._service.input_bytes))
+        schema, batches = self._service.reading.exchange(call, descriptor, given, context.is_cancelled)
         # A client that goes away must not leave the statement to the garbage collector.
         with closing(batches):
             writer.begin(schema)
-            for batch in batches:
+            for batch in in_flight.paced(batches):
                 writer.write_batch(batch)
 
     @translated("DoAction")
     def do_action(self, context: Any, action: Any) -> Iterator[fl.Result]:
         """Runs an action of the protocol or of ours."""
+        call = replace(_allowed(context, "do_action"), is_cancelled=context.is_cancelled)
+        call.note.what = action.type[:_LONGEST_NAME]
         body = action.body.to_pybytes()
-        if len(body) > self._limits.request_bytes:
-            raise InvalidRequest(f"the body has {len(body):,} bytes; at most {self._limits.request_bytes:,} are read")
+        if len(body) > self._service.limits.request_bytes:
+            raise InvalidRequest(
+                f"the body has {len(body):,} bytes; at most {self._service.limits.request_bytes:,} are read"
+            )
         request = decode_action(action.type, body)
         if request is not None:
-            answer = self._protocol.run(context, request)
+            PROTOCOL_ACTIONS[type(request)].check(call, action.type, request)
+            answer = self._service.protocol.run(context, request)
             return iter([] if answer is None else [fl.Result(answer)])
-        call = replace(call_context(context), is_cancelled=context.is_cancelled)
-        results = (fl.Result(answer) for answer in self._registry.get(action.type).run(call, body))
+        results = (fl.Result(answer) for answer in self._service.registry.get(action.type).run(call, body))
         return translated_batches(results, "DoAction")
 
     @translated("ListActions")
-    def list_actions(self, context: Any) -> list[tuple[str, str]]:  # noqa: ARG002  # pyarrow's signature
+    def list_actions(self, context: Any) -> list[tuple[str, str]]:
         """Every action with its description and JSON schemas."""
-        ours = [(action.name, action.description()) for action in self._registry]
+        _allowed(context, "list_actions")
+        ours = [(action.name, action.description()) for action in self._service.registry]
         return [*ACTION_DESCRIPTIONS.items(), *ours]
 
     def _check_size(self, descriptor: Any) -> None:
         size = len(descriptor.command or b"") + sum(len(part) for part in descriptor.path or [])
-        if size > self._limits.request_bytes:
-            raise InvalidRequest(f"the descriptor has {size:,} bytes; at most {self._limits.request_bytes:,} are read")
+        if size > self._service.limits.request_bytes:
+            raise InvalidRequest(
+                f"the descriptor has {size:,} bytes; at most {self._service.limits.request_bytes:,} are read"
+            )
+
+
+def _factory(service: Service, *, has_certificates: bool) -> CallMiddlewareFactory:
+    return CallMiddlewareFactory(
+        service.sessions, service.completed, service.calls, service.callers, has_certificates=has_certificates
+    )
+
+
+def _allowed(context: Any, rpc: str) -> CallContext:
+    """Who calls, if they may call this at all."""
+    call = call_context(context)
+    RPCS[rpc].check(call, rpc, None)
+    return call
+
+
+def _tls_options(certificates: Certificates) -> dict[str, Any]:
+    return {
+        "tls_certificates": [(certificates.certificate, certificates.key)],
+        "verify_client": certificates.client_ca is not None,
+        "root_certificates": certificates.client_ca,
+    }

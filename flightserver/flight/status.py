@@ -59,7 +59,7 @@ from flightserver.errors import (
 from flightserver.flight.sql.protocol import message_class, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable
     from types import TracebackType
 
 _T = TypeVar("_T")
@@ -246,7 +246,7 @@ class translated(ContextDecorator):  # noqa: N801  # reads as a verb, like conte
             raise to_flight_error(error, self._rpc) from None
 
 
-def translated_batches(batches: Iterable[_T], rpc: str) -> Iterator[_T]:
+def translated_batches(batches: Iterable[_T], rpc: str) -> Generator[_T]:
     """Passes the items of a stream on; whatever producing them raises becomes a Flight error.
 
     Args:

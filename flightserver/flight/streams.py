@@ -1,7 +1,8 @@
 """Arrow that clients send, made safe.
 
 One bad offset in a buffer kills the process when it is read, so every batch is fully validated before anything else
-touches it. Errors of the IPC reader are the client's and become INVALID_ARGUMENT.
+touches it. Errors of the IPC reader are the client's and become INVALID_ARGUMENT; some are OSError, because to Arrow
+a damaged message is a failed read.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from flightserver.errors import InvalidRequest, LimitExceeded
+from flightserver.tables.schema import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_UNREADABLE = (pa.ArrowException, OSError)
+"""What pyarrow's reader raises for bytes that it can't decode."""
 
 
 def sent_schema(reader: Any) -> pa.Schema:
@@ -21,13 +26,16 @@ def sent_schema(reader: Any) -> pa.Schema:
 
     Raises:
         InvalidRequest: The stream doesn't begin with a valid schema.
+        SchemaMismatch: The schema's names are no proper text.
     """
     try:
-        return reader.schema
-    except pa.ArrowException as error:
+        schema: pa.Schema = reader.schema
+    except _UNREADABLE as error:
         raise InvalidRequest(
             f"the stream sent does not begin with a valid Arrow schema: {_first_line(error)}"
         ) from None
+    check_text(schema)
+    return schema
 
 
 class SentRows:
@@ -49,7 +57,7 @@ class SentRows:
                 batch = self._reader.read_chunk().data
             except StopIteration:
                 return
-            except pa.ArrowException as error:
+            except _UNREADABLE as error:
                 raise _not_valid(number, error) from None
             if batch is not None:
                 number += 1
@@ -70,7 +78,7 @@ def sent_batches(reader: Any) -> Iterator[pa.RecordBatch]:
         yield batch
 
 
-def _not_valid(number: int, error: pa.ArrowException) -> InvalidRequest:
+def _not_valid(number: int, error: Exception) -> InvalidRequest:
     return InvalidRequest(f"batch {number} of the stream sent is not valid Arrow: {_first_line(error)}")
 
 
@@ -91,9 +99,21 @@ def held_batches(reader: Any, max_bytes: int) -> list[pa.RecordBatch]:
 
 
 def one_batch(schema: pa.Schema, batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """The rows of all batches as one."""
-    merged = pa.Table.from_batches(batches, schema=schema).combine_chunks().to_batches()
-    return merged[0] if merged else pa.RecordBatch.from_pylist([], schema=schema)
+    """The rows of all batches as one.
+
+    Raises:
+        InvalidRequest: They have a type whose values can't be put together.
+    """
+    try:
+        merged = pa.Table.from_batches(batches, schema=schema).combine_chunks().to_batches()
+        # Of no rows there is no batch, and `from_pylist` knows fewer types than `nulls`.
+        return (
+            merged[0]
+            if merged
+            else pa.RecordBatch.from_arrays([pa.nulls(0, kind) for kind in schema.types], schema=schema)
+        )
+    except pa.ArrowException as error:
+        raise InvalidRequest(f"the rows sent can't be taken as one batch: {_first_line(error)}") from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -27,13 +27,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from flightserver.errors import BackendUnavailable, InvalidRequest, LimitExceeded, NotFound, Unauthenticated
+from flightserver.catalog.entities import DatasetKey
+from flightserver.errors import BackendUnavailable, Forbidden, InvalidRequest, LimitExceeded, NotFound, Unauthenticated
 from flightserver.flight.sql.decoding import decode_command
 from flightserver.flight.sql.messages import TicketStatementQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from flightserver.flight.callers import Note
 
 _MAGIC = b"FST1"
 _SIGNATURE_BYTES = 32
@@ -62,6 +65,8 @@ class StatementTicket(msgspec.Struct, frozen=True, tag="statement", omit_default
         query_timeout: Seconds it may run; None leaves it to the server.
         user: For whom.
         transaction: The one that it is part of, which lives on the server that wrote the ticket.
+        described: Whether columns carry the metadata of Flight SQL.
+        substrait: The statement as a Substrait plan, for which `sql` is a text to show.
     """
 
     execution: str
@@ -75,6 +80,8 @@ class StatementTicket(msgspec.Struct, frozen=True, tag="statement", omit_default
     query_timeout: float | None = None
     user: str = ""
     transaction: bytes | None = None
+    described: bool = False
+    substrait: bytes | None = None
 
 
 class TableTicket(msgspec.Struct, frozen=True, tag="table", omit_defaults=True):
@@ -243,10 +250,32 @@ class Signer:
             raise NotFound(f"This ticket expired {ago:.0f} seconds ago. Ask for a new one by GetFlightInfo.")
 
 
+def note_ticket(note: Note, ticket: Ticket) -> None:
+    """Note what a ticket asks for."""
+    note.what = type(ticket).__name__
+    match ticket:
+        case StatementTicket(sql=sql, substrait=plan):
+            note.about, note.is_sql = sql, plan is None
+        case TableTicket(bucket=bucket, dataset=dataset) | DiffTicket(bucket=bucket, dataset=dataset):
+            note.about = str(DatasetKey(bucket, dataset))
+        case PageTicket(query_id=query_id, page=page):
+            note.about = f"page {page} of {query_id[:8]}"
+
+
+def check_owner(ticket: Ticket, user: str) -> None:
+    """Return when a ticket was made for this user. The owner of a page is known where the page is.
+
+    Raises:
+        Forbidden: It was made for another.
+    """
+    if not isinstance(ticket, PageTicket) and ticket.user != user:
+        raise Forbidden("this ticket was made for another user: ask for one of your own by GetFlightInfo")
+
+
 def _handwritten_page(data: bytes) -> PageTicket:
     try:
         page = _page_decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(
             f'A ticket in JSON is {{"query_id": "...", "page": 0, "page_rows": 100}}; this one is not: {error}.'
         ) from None

@@ -9,10 +9,12 @@ import msgspec
 import pyarrow as pa
 import pyarrow.flight as fl
 
-from flightserver.catalog.entities import PRIMARY
+from flightserver.catalog.entities import DatasetKey
+from flightserver.catalog.identities import Privilege
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
+from flightserver.flight.permissions import WRITER, check_command, check_ingest
 from flightserver.flight.plain import PlainDelete, PlainIngest, PlainUpload, plain_command, table_path
 from flightserver.flight.sql import messages as m
 from flightserver.flight.sql import results
@@ -21,6 +23,7 @@ from flightserver.flight.sql.statements import Wanted
 from flightserver.flight.streams import SentRows, held_batches, one_batch, sent_batches, sent_schema
 from flightserver.ingest.service import StreamRequest
 from flightserver.query.namespace import CATALOG
+from flightserver.tables.requests import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +80,7 @@ class Writing:
             InvalidRequest: The descriptor is none of the known forms, or the stream is not valid Arrow.
             NotFound: There is no such bucket, or what the descriptor names.
         """
-        self._ingest.check_bucket(call.bucket or PRIMARY)
+        self._statements.scope(call, call.bucket)
         if descriptor.descriptor_type == fl.DescriptorType.PATH:
             table = table_path(descriptor.path)
             self._ingest_rows(call, PlainIngest(ingest=table.name, bucket=table.schema), reader, writer)
@@ -86,11 +89,13 @@ class Writing:
         if command is None:
             self._put_plain(call, descriptor.command, reader, writer)
         else:
+            check_command(call, command)
             self._put_command(call, command, reader, writer, is_cancelled)
 
     def _put_plain(self, call: CallContext, command: bytes, reader: Any, writer: Any) -> None:
         match plain_command(command):
             case PlainUpload() as upload:
+                WRITER.check(call, "an upload", upload)
                 self._upload(upload, reader, writer)
             case PlainIngest() as ingest:
                 self._ingest_rows(call, ingest, reader, writer)
@@ -112,16 +117,14 @@ class Writing:
                 count = self._statements.update(self._statements.request(call, wanted, is_cancelled))
                 writer.write(results.updated_rows(count))
             case m.PreparedStatementUpdate(prepared_statement_handle=handle):
-                prepared = self._prepared.get(handle)
+                prepared = self._prepared.get(handle, call.user)
                 sent = _bound(reader)
-                parameters = sent if sent is not None else prepared.parameters
-                wanted = Wanted(sql=prepared.sql, parameters=parameters, transaction=prepared.transaction)
-                count = self._statements.update(self._statements.request(call, wanted, is_cancelled))
+                count = self._statements.update(self._statements.request(call, prepared.wanted(sent), is_cancelled))
                 writer.write(results.updated_rows(count))
             case m.PreparedStatementQuery(prepared_statement_handle=handle):
                 sent = _bound(reader)
                 if sent is not None:
-                    self._prepared.bind(handle, sent)
+                    self._prepared.bind(handle, sent, call.user)
                 writer.write(results.bound_statement(handle))
             case m.StatementIngest():
                 self._ingest_command(call, command, reader, writer)
@@ -129,19 +132,33 @@ class Writing:
                 raise InvalidRequest(f"{type(command).__name__} can't be sent by DoPut: it reads, use GetFlightInfo")
 
     def _ingest_command(self, call: CallContext, command: m.StatementIngest, reader: Any, writer: Any) -> None:
-        if command.temporary:
-            raise InvalidRequest("temporary tables are not available in this version")
-        if command.catalog not in {None, "", CATALOG}:
-            raise InvalidRequest(f"catalog {command.catalog!r} doesn't exist: there is one, {CATALOG!r}")
         mode = _MODES.get((command.if_not_exists, command.if_exists))
         if mode is None:
             raise InvalidRequest(
                 f"if_not_exists={command.if_not_exists.name} with if_exists={command.if_exists.name} is not a mode: "
                 "expected create, append, replace or create_append"
             )
+        if command.temporary:
+            writer.write(results.updated_rows(self._ingest_temporary(call, command, Mode(mode), reader)))
+            return
+        if command.catalog not in {None, "", CATALOG}:
+            raise InvalidRequest(f"catalog {command.catalog!r} doesn't exist: there is one, {CATALOG!r}")
         ingest = PlainIngest(ingest=command.table, mode=mode, bucket=command.db_schema)
         result = self._load(call, ingest, reader, command.transaction_id)
         writer.write(results.updated_rows(result.rows))
+
+    def _ingest_temporary(self, call: CallContext, command: m.StatementIngest, mode: Mode, reader: Any) -> int:
+        """Rows into a temporary table, which is no part of a transaction."""
+        if command.catalog or command.db_schema:
+            place = f"catalog {command.catalog!r}" if command.catalog else f"schema {command.db_schema!r}"
+            raise InvalidRequest(
+                f"temporary table {command.table!r} is asked for in {place}: temporary tables have a bare name"
+            )
+        rows = self._statements.temporary.write(
+            call.owner, command.table, mode, sent_schema(reader), sent_batches(reader)
+        )
+        self._metrics.ingested_rows.inc(rows)
+        return rows
 
     def _ingest_rows(self, call: CallContext, ingest: PlainIngest, reader: Any, writer: Any) -> None:
         result = self._load(call, ingest, reader)
@@ -151,13 +168,16 @@ class Writing:
         self, call: CallContext, ingest: PlainIngest, reader: Any, transaction_id: bytes | None = None
     ) -> WriteResult:
         request = _stream_request(call, ingest)
+        key = DatasetKey(request.bucket, request.dataset)
+        check_ingest(self._statements.queries, call, key, mode=request.mode, evolve=request.evolve)
         self._ingest.check_bucket(request.bucket)
         if transaction_id is None:
             result = self._ingest.stream(request, SentRows(reader))
         else:
+            self._transactions.check_owner(transaction_id, call.user)
             transaction = self._transactions.get(transaction_id)
-            with transaction.lock:
-                result = self._ingest.stream(request, SentRows(reader), transaction.staged())
+            with transaction.statement() as staged:
+                result = self._ingest.stream(request, SentRows(reader), staged)
         self._metrics.ingested_rows.inc(result.rows)
         self._metrics.ingested_bytes.inc(result.bytes)
         return result
@@ -167,6 +187,7 @@ class Writing:
         bucket = delete.bucket or call.bucket
         scope = self._statements.scope(call, bucket)
         dataset = scope.dataset(delete.delete, delete.bucket)
+        call.rights.require((Privilege.DELETE,), dataset.key)
         keys = pa.Table.from_batches(held_batches(reader, MAX_BOUND_BYTES), sent_schema(reader))
         operation = Operation(id=new_ulid(), kind="delete", detail=str(dataset.key), user=call.user)
         rows = self._streams.delete(dataset.key, keys, operation)

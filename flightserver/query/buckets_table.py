@@ -46,6 +46,7 @@ def buckets_table(health: Callable[[str], Health | None]) -> Callable[[Scope], p
         found = []
         for bucket in scope.snapshot.buckets.values():
             mine = [one for one in scope.snapshot.datasets.values() if one.bucket == bucket.name]
+            hides = any(scope.hides(one) for one in mine)
             seen = health(bucket.name)
             limits = bucket.limits or PutLimits()
             found.append(
@@ -54,8 +55,8 @@ def buckets_table(health: Callable[[str], Health | None]) -> Callable[[Scope], p
                     bucket.backend,
                     bucket_url(bucket),
                     len(mine),
-                    sum(one.rows for one in mine),
-                    sum(one.bytes for one in mine),
+                    None if hides else sum(one.rows for one in mine),
+                    None if hides else sum(one.bytes for one in mine),
                     None if seen is None else seen.reachable,
                     None if seen is None else seen.error,
                     None if seen is None else seen.checked,

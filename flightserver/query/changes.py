@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from flightserver.catalog.entities import PRIMARY, DatasetKey
+from flightserver.catalog.entities import DatasetKey
 from flightserver.catalog.log import Operation
 from flightserver.errors import InvalidRequest, NotFound
+from flightserver.query.access_changes import ACCESS_KINDS, AccessChanges
+from flightserver.query.authorizing import target_bucket
 from flightserver.query.definitions import Definitions
+from flightserver.query.keys import created_keys
 from flightserver.query.language.changes import AlterTable, Comment, CreateView, DropView, RenameTable
 from flightserver.query.language.statements import Kind, TableName
-from flightserver.query.namespace import CATALOG, INFORMATION_SCHEMA, PUBLIC, SYSTEM
 from flightserver.query.parameters import BOUND, assigned, each_row, insert_from_bound
 from flightserver.query.quoting import quoted
 from flightserver.query.rowchanges import RowChanges, Work
@@ -30,10 +32,16 @@ from flightserver.tables.writes import CreateRequest, Mode, OnExisting, Tables, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flightserver.access.administering import Administration
     from flightserver.catalog.transaction import Commits
     from flightserver.query.engine import Engine
-    from flightserver.query.request import Planned
+    from flightserver.query.language.statements import Statement
+    from flightserver.query.request import Planned, Request
     from flightserver.query.watchdog import Guard
+
+
+_MAKING = {Kind.CREATE_TABLE, Kind.CREATE_TABLE_AS, Kind.CREATE_VIEW}
+"""Statements that make what a name means: a temporary table hides it, and no more."""
 
 
 class Changes:
@@ -43,14 +51,16 @@ class Changes:
         engine: Computes rows.
         tables: Writes and commits them.
         catalog: Where statements commit that are in no transaction.
+        administration: Changes roles and grants.
     """
 
-    def __init__(self, engine: Engine, tables: Tables, catalog: Commits) -> None:
+    def __init__(self, engine: Engine, tables: Tables, catalog: Commits, administration: Administration) -> None:
         self._engine = engine
         self._tables = tables
         self._catalog = catalog
         self._rows = RowChanges(engine)
         self._definitions = Definitions(engine)
+        self._access = AccessChanges(administration)
 
     def carry_out(self, planned: Planned, operation_id: str, guard: Guard) -> int:
         """Run the statement and commit, or stage it in its transaction; returns how many rows it wrote or removed.
@@ -63,12 +73,17 @@ class Changes:
         Raises:
             CommitConflict: Another write changed the same first; a retry is safe.
         """
+        given = _given_target(planned)
+        if given is not None:
+            return _change_given(planned.request, planned.statement, given)
+        if planned.statement.kind in ACCESS_KINDS:
+            self._access.carry_out(planned, operation_id)
+            return 0
         transaction = planned.request.transaction
         if transaction is None:
             return self._carry_out(planned, operation_id, guard, self._tables, self._catalog)
-        with transaction.lock:
-            staged = transaction.staged()
-            planned = replace(planned, scope=replace(planned.scope, snapshot=staged.snapshot()))
+        with transaction.statement() as staged:
+            planned = replace(planned, scope=planned.scope.at(staged.snapshot()))
             return self._carry_out(planned, operation_id, guard, self._tables.within(staged), staged)
 
     def _carry_out(self, planned: Planned, operation_id: str, guard: Guard, tables: Tables, commits: Commits) -> int:
@@ -77,7 +92,7 @@ class Changes:
         target = statement.target
         if target is None:  # every kind that changes something names its target
             raise InvalidRequest("the statement names no table")
-        bucket = self._target_bucket(planned, target)
+        bucket = target_bucket(scope, target)
         operation = Operation(id=operation_id, kind=statement.kind.value, detail=str(target), user=request.user)
         match statement.kind:
             case Kind.INSERT:
@@ -118,16 +133,6 @@ class Changes:
                 self._definitions.drop_view(target, drop, scope, commits, operation)
         return 0
 
-    def _target_bucket(self, planned: Planned, target: TableName) -> str:
-        schema = target.schema or planned.scope.schema
-        if schema == PUBLIC:
-            return planned.scope.bucket or PRIMARY
-        if schema in {SYSTEM, INFORMATION_SCHEMA}:
-            raise InvalidRequest(f"schema {schema!r} can be read but not changed")
-        if schema not in planned.scope.snapshot.buckets:
-            raise NotFound(planned.scope.missing(CATALOG, schema, target.name))
-        return schema
-
     def _insert(
         self,
         planned: Planned,
@@ -137,8 +142,6 @@ class Changes:
         guard: Guard,
         tables: Tables,
     ) -> int:
-        if target.schema is None and target.name in planned.scope.given:
-            raise InvalidRequest(f"{target.name!r} is the stream that came with the statement: it can only be read")
         dataset = planned.scope.dataset(target.name, target.schema)
         rewritten = insert_from_bound(planned.statement)
         if rewritten is not None and bound is not None:
@@ -169,7 +172,10 @@ class Changes:
         bucket, name = key
         if key in planned.scope.snapshot.datasets and statement.exists_ok and not statement.or_replace:
             return 0
-        columns = None if statement.columns is None else self._engine.column_schema(statement.columns)
+        # Parentheses with keys alone leave the columns to the query.
+        listed = statement.columns or (None if statement.query else statement.columns)
+        columns = None if listed is None else self._engine.column_schema(listed)
+        keys = statement.keys
         if statement.query is None:
             on_existing = OnExisting.REPLACE if statement.or_replace else OnExisting.REFUSE
             tables.create(
@@ -178,8 +184,10 @@ class Changes:
                     bucket=bucket,
                     schema=columns,
                     operation=operation,
-                    primary_key=statement.primary_key,
+                    primary_key=keys.primary_key,
                     on_existing=on_existing,
+                    primary_key_name=keys.primary_key_name,
+                    foreign_keys=created_keys(keys, key, columns, planned.scope),
                 )
             )
             return 0
@@ -192,7 +200,12 @@ class Changes:
         # That a literal or a count is never null says nothing about what the table may hold later.
         found = pa.schema([field.with_nullable(True) for field in wire_schema(frame.schema())])  # noqa: FBT003  # pyarrow's signature
         schema = found if columns is None else columns
-        request = self._write_request(name, bucket, mode, schema, operation, statement.primary_key)
+        request = replace(
+            self._write_request(name, bucket, mode, schema, operation),
+            primary_key=keys.primary_key,
+            primary_key_name=keys.primary_key_name,
+            foreign_keys=created_keys(keys, key, schema, planned.scope),
+        )
         rows = self._engine.rows(
             lambda careful: self._engine.query(query, planned.scope, values, careful=True) if careful else frame
         )
@@ -209,9 +222,7 @@ class Changes:
         return 0
 
     @staticmethod
-    def _write_request(
-        name: str, bucket: str, mode: Mode, schema: pa.Schema, operation: Operation, primary_key: tuple[str, ...] = ()
-    ) -> WriteRequest:
+    def _write_request(name: str, bucket: str, mode: Mode, schema: pa.Schema, operation: Operation) -> WriteRequest:
         return WriteRequest(
             name=name,
             bucket=bucket,
@@ -220,8 +231,34 @@ class Changes:
             operation=operation,
             lineage_system="sql",
             lineage_source=operation.kind,
-            primary_key=primary_key,
         )
+
+
+def _given_target(planned: Planned) -> str | None:
+    """The table that a statement would change if it is no dataset; None when it is one, or is made."""
+    target, kind = planned.statement.target, planned.statement.kind
+    if target is None or target.schema is not None or kind in _MAKING:
+        return None
+    return target.name if target.name in planned.request.given else None
+
+
+def _change_given(request: Request, statement: Statement, name: str) -> int:
+    """What a statement does to a table that is no dataset: a temporary one can be dropped, and no more.
+
+    Raises:
+        InvalidRequest: It is something else.
+        NotFound: Another call has dropped it meanwhile.
+    """
+    if request.drop_temporary is None:
+        raise InvalidRequest(f"{name!r} is the stream that came with the statement: it can only be read")
+    if statement.kind is not Kind.DROP_TABLE:
+        raise InvalidRequest(
+            f"{name!r} is a temporary table, or came with the statement: it can be read, ingested into and dropped, "
+            f"but not changed by {statement.kind.value.upper()}; a table that it hides is meant by its schema and name"
+        )
+    if not request.drop_temporary(name) and not statement.exists_ok:
+        raise NotFound(f"temporary table {name!r} doesn't exist any more: another call has dropped it")
+    return 0
 
 
 def _renamed(query: str, columns: pa.Schema | None) -> str:

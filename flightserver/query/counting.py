@@ -46,5 +46,7 @@ def counted(sql: str, scope: Scope) -> str | None:
         return None  # the engine says it better
     if not isinstance(dataset, Dataset) or dataset.external is not None or not dataset.deltas:
         return None
+    if scope.is_protected(dataset):
+        return None
     name = "count(*)" if found["alias"] is None else _folded(found["alias"])
     return f'SELECT CAST({dataset.rows} AS BIGINT) AS "{quoted(name)}"'  # a number and a quoted name

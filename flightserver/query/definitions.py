@@ -13,6 +13,7 @@ from flightserver.catalog.requirements import DatasetAt, DatasetUnchangedSchema,
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import DropView, PutView, RenameDataset
 from flightserver.errors import AlreadyExists, CommitConflict, InvalidRequest, NotFound
+from flightserver.query.keys import with_foreign_key
 from flightserver.query.language import changes as c
 from flightserver.query.quoting import quoted
 from flightserver.query.wire import wire_schema
@@ -68,7 +69,7 @@ class Definitions:
                 self._alter_once(dataset, alter, scope, commits, operation, guard)
             except CommitConflict as error:
                 conflict = error
-                scope = replace(scope, snapshot=commits.snapshot())
+                scope = scope.at(commits.snapshot())
             else:
                 return
         raise conflict
@@ -91,7 +92,7 @@ class Definitions:
                     self._commit(definition, [], commits, operation)
             except CommitConflict as error:
                 conflict = error
-                scope = replace(scope, snapshot=commits.snapshot())
+                scope = scope.at(commits.snapshot())
             else:
                 return
         raise conflict
@@ -119,7 +120,8 @@ class Definitions:
         if view.columns:
             names = ", ".join(f'"{quoted(name)}"' for name in view.columns)
             query = f"SELECT * FROM ({query}) AS created({names})"  # noqa: S608  # the statement's own text, names quoted
-        frame = self._engine.view(query, scope)
+        # What came with the statement, and temporary tables, are not there when the view is read.
+        frame = self._engine.view(query, replace(scope, given={}))
         made = View(
             bucket=key.bucket,
             name=key.name,
@@ -172,11 +174,15 @@ class Definitions:
                     definition = definition.set_nullable(name, nullable=False)
                     self._check_not_null(dataset, (name,), scope, guard)
                     requirements.append(DatasetAt(dataset.bucket, dataset.name, dataset.version))
-                case c.SetPrimaryKey(columns=columns):
-                    definition = definition.set_primary_key(columns)
+                case c.SetPrimaryKey(columns=columns, name=name):
+                    definition = definition.set_primary_key(columns, name)
                     self._check_not_null(dataset, columns, scope, guard)
                     self._check_unique(dataset, columns, scope, guard)
                     requirements.append(DatasetAt(dataset.bucket, dataset.name, dataset.version))
+                case c.AddForeignKey(foreign_key=key):
+                    definition = with_foreign_key(definition, key, scope)
+                case c.AddColumn(name=name, foreign_key=c.ForeignKey() as key) if name not in definition.schema.names:
+                    definition = with_foreign_key(self._altered(definition, step), key, scope)
                 case _:
                     definition = self._altered(definition, step)
         self._commit(definition, requirements, commits, operation, new_name)
@@ -185,17 +191,20 @@ class Definitions:
         """The definition after a step that no row can contradict."""
         match step:
             case c.AddColumn(name=name, definition=text, if_not_exists=if_not_exists):
-                return definition.add_column(self._column(name, text), if_not_exists=if_not_exists)
+                altered = definition.add_column(self._column(name, text), if_not_exists=if_not_exists)
             case c.DropColumn(name=name, if_exists=if_exists):
-                return definition.drop_column(name, if_exists=if_exists)
+                altered = definition.drop_column(name, if_exists=if_exists)
             case c.RenameColumn(old=old, new=new):
-                return definition.rename_column(old, new)
+                altered = definition.rename_column(old, new)
             case c.SetType(column=name, type=text):
-                return definition.set_type(name, self._column(name, text).type)
+                altered = definition.set_type(name, self._column(name, text).type)
             case c.SetNullable(column=name):
-                return definition.set_nullable(name, nullable=True)
+                altered = definition.set_nullable(name, nullable=True)
+            case c.DropConstraint(name=name, if_exists=if_exists):
+                altered = definition.drop_constraint(name, if_exists=if_exists)
             case _:
-                return definition.set_primary_key(())
+                altered = definition.set_primary_key(())
+        return altered
 
     def _column(self, name: str, definition: str) -> pa.Field:
         return self._engine.column_schema(f'"{quoted(name)}" {definition}').field(0)
@@ -213,6 +222,8 @@ class Definitions:
         same = DatasetUnchangedSchema(now.bucket, now.name, now.id, now.schema_fingerprint)
         renamed = () if new_name is None else (RenameDataset(now.bucket, now.name, new_name),)
         updates = (*(() if update is None else (update,)), *renamed)
+        if update is not None and update.foreign_keys is not None:  # all of them, so none may have been added meanwhile
+            requirements = [*requirements, DatasetAt(now.bucket, now.name, now.version)]
         commits.commit(Transaction(operation, updates, (same, *requirements)))
 
     def _check_not_null(self, dataset: Dataset, columns: tuple[str, ...], scope: Scope, guard: Guard) -> None:

@@ -133,7 +133,10 @@ class Diffs:
         return self._planned(diff, request, tally_query(diff.columns, diff.primary_key))
 
     def _planned(self, diff: Diff, request: Request, sql: str) -> Planned:
-        scope = Scope(self._catalog.snapshot(), request.bucket, named={BEFORE: diff.before, AFTER: diff.after})
+        newest = self._catalog.snapshot()
+        # The versions may have another name than the dataset has now, which policies go by.
+        request.rights.require_unprotected(request.rights.key_now(diff.now, newest) or diff.now.key)
+        scope = Scope(newest, request.bucket, named={BEFORE: diff.before, AFTER: diff.after})
         frame = self._engine.query(sql, scope, {})
         return Planned(request, Statement(Kind.QUERY, sql), scope, wire_schema(frame.schema()), frame)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from flightserver.access.principal import ANONYMOUS, LOCAL
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     from flightserver.query.running import QueryHandle, RunningQueries
     from flightserver.query.watchdog import Guard, Watchdog
     from flightserver.telemetry import Metrics
+
+
+_NOBODY = frozenset({ANONYMOUS.name, LOCAL.name})
+"""Everybody on a server without users, who are not one user."""
 
 
 class Gate:
@@ -51,7 +57,8 @@ class Gate:
             running = self._by_operation.setdefault(request.operation, [])
             running.append(handle)
             try:
-                with self.admission.slot(self.gone(planned, handle)) as slot:
+                user = "" if request.user in _NOBODY else request.user
+                with self.admission.slot(self.gone(planned, handle), user) as slot:
                     handle.run()
                     yield handle, slot
             finally:

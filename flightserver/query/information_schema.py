@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from flightserver.catalog.entities import PRIMARY, Dataset, DatasetKey, View
+from flightserver.query.keys import foreign_keys, primary_keys
 from flightserver.query.namespace import CATALOG, INFORMATION_SCHEMA, PUBLIC, SYSTEM, Scope
 from flightserver.query.rowtable import table_of
 from flightserver.tables.schema import decode
@@ -50,6 +51,10 @@ TABLE_CONSTRAINTS = pa.schema(
         ("table_schema", _S),
         ("table_name", _S),
         ("constraint_type", _S),
+        ("is_deferrable", _S),
+        ("initially_deferred", _S),
+        ("enforced", _S),
+        ("nulls_distinct", _S),
     ]
 )
 KEY_COLUMN_USAGE = pa.schema(
@@ -62,6 +67,31 @@ KEY_COLUMN_USAGE = pa.schema(
         ("table_name", _S),
         ("column_name", _S),
         ("ordinal_position", _I),
+        ("position_in_unique_constraint", _I),
+    ]
+)
+REFERENTIAL_CONSTRAINTS = pa.schema(
+    [
+        ("constraint_catalog", _S),
+        ("constraint_schema", _S),
+        ("constraint_name", _S),
+        ("unique_constraint_catalog", _S),
+        ("unique_constraint_schema", _S),
+        ("unique_constraint_name", _S),
+        ("match_option", _S),
+        ("update_rule", _S),
+        ("delete_rule", _S),
+    ]
+)
+CONSTRAINT_COLUMN_USAGE = pa.schema(
+    [
+        ("table_catalog", _S),
+        ("table_schema", _S),
+        ("table_name", _S),
+        ("column_name", _S),
+        ("constraint_catalog", _S),
+        ("constraint_schema", _S),
+        ("constraint_name", _S),
     ]
 )
 
@@ -72,6 +102,8 @@ _OWN: dict[str, pa.Schema] = {
     "views": VIEWS,
     "table_constraints": TABLE_CONSTRAINTS,
     "key_column_usage": KEY_COLUMN_USAGE,
+    "referential_constraints": REFERENTIAL_CONSTRAINTS,
+    "constraint_column_usage": CONSTRAINT_COLUMN_USAGE,
 }
 
 _DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}
@@ -135,13 +167,6 @@ def placements(scope: Scope) -> Iterator[tuple[str, str, Dataset | View]]:
             yield PUBLIC, key.name, relation
 
 
-def primary_keys(scope: Scope) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Schema, table and columns of every primary key."""
-    for schema, name, one in placements(scope):
-        if isinstance(one, Dataset) and one.primary_key:
-            yield schema, name, one.primary_key
-
-
 def _column_rows(schema: str, table: str, columns: pa.Schema) -> Iterator[tuple[object, ...]]:
     for position, field in enumerate(columns, start=1):
         precision, scale, fraction = _precision(field.type)
@@ -180,11 +205,16 @@ class InformationSchema:
             "views": self._views,
             "table_constraints": self._constraints,
             "key_column_usage": self._key_columns,
+            "referential_constraints": self._referential_constraints,
+            "constraint_column_usage": self._constraint_columns,
         }
 
-    def fixed(self) -> Mapping[str, Mapping[str, pa.Schema]]:
-        """Schemas of the tables that every lakehouse has: schema -> table -> Arrow schema."""
-        return self._fixed
+    def fixed(self, scope: Scope) -> dict[str, dict[str, pa.Schema]]:
+        """Schemas of the tables that every lakehouse has, for who asks: schema -> table -> Arrow schema."""
+        return {
+            schema: {name: columns for name, columns in tables.items() if scope.has_fixed(schema, name)}
+            for schema, tables in self._fixed.items()
+        }
 
     def _schemata(self, scope: Scope) -> pa.Table:
         return table_of(SCHEMATA, [(CATALOG, name, "flightserver") for name in scope.schemas()])
@@ -194,14 +224,14 @@ class InformationSchema:
             (CATALOG, schema, name, "VIEW" if isinstance(one, View) else "BASE TABLE")
             for schema, name, one in placements(scope)
         ]
-        rows += [(CATALOG, schema, name, "VIEW") for schema, tables in self._fixed.items() for name in tables]
+        rows += [(CATALOG, schema, name, "VIEW") for schema, tables in self.fixed(scope).items() for name in tables]
         return table_of(TABLES, rows)
 
     def _columns(self, scope: Scope) -> pa.Table:
         rows = [
             row for schema, name, one in placements(scope) for row in _column_rows(schema, name, decode(one.schema))
         ]
-        for schema, tables in self._fixed.items():
+        for schema, tables in self.fixed(scope).items():
             for name, columns in tables.items():
                 rows += _column_rows(schema, name, columns)
         return table_of(COLUMNS, rows)
@@ -211,16 +241,47 @@ class InformationSchema:
         return table_of(VIEWS, rows)
 
     def _constraints(self, scope: Scope) -> pa.Table:
-        rows: list[tuple[object, ...]] = [
-            (CATALOG, schema, f"{name}_pkey", CATALOG, schema, name, "PRIMARY KEY")
-            for schema, name, _ in primary_keys(scope)
+        placed = list(placements(scope))
+        # The primary key is enforced where rows are identified by it; nothing makes sure of foreign keys.
+        named = [(key.schema, key.table, key.name, "PRIMARY KEY", "YES") for key in primary_keys(placed)]
+        named += [(one.schema, one.table, one.key.name, "FOREIGN KEY", "NO") for one in foreign_keys(placed)]
+        rows = [
+            (CATALOG, schema, name, CATALOG, schema, table, kind, "NO", "NO", enforced, None)
+            for schema, table, name, kind, enforced in named
         ]
         return table_of(TABLE_CONSTRAINTS, rows)
 
     def _key_columns(self, scope: Scope) -> pa.Table:
+        placed = list(placements(scope))
         rows: list[tuple[object, ...]] = [
-            (CATALOG, schema, f"{name}_pkey", CATALOG, schema, name, column, position)
-            for schema, name, columns in primary_keys(scope)
-            for position, column in enumerate(columns, start=1)
+            (CATALOG, key.schema, key.name, CATALOG, key.schema, key.table, column, position, None)
+            for key in primary_keys(placed)
+            for position, column in enumerate(key.columns, start=1)
         ]
+        for schema, table, key, referenced in foreign_keys(placed):
+            for position, (column, target) in enumerate(zip(key.columns, key.referenced, strict=True), start=1):
+                place = referenced.columns.index(target) + 1
+                rows.append((CATALOG, schema, key.name, CATALOG, schema, table, column, position, place))
         return table_of(KEY_COLUMN_USAGE, rows)
+
+    def _referential_constraints(self, scope: Scope) -> pa.Table:
+        rows = [
+            # As PostgreSQL calls MATCH SIMPLE.
+            (CATALOG, schema, key.name, CATALOG, other.schema, other.name, "NONE", key.on_update, key.on_delete)
+            for schema, _, key, other in foreign_keys(list(placements(scope)))
+        ]
+        return table_of(REFERENTIAL_CONSTRAINTS, rows)
+
+    def _constraint_columns(self, scope: Scope) -> pa.Table:
+        placed = list(placements(scope))
+        rows: list[tuple[object, ...]] = [
+            (CATALOG, key.schema, key.table, column, CATALOG, key.schema, key.name)
+            for key in primary_keys(placed)
+            for column in key.columns
+        ]
+        rows += [
+            (CATALOG, other.schema, other.table, column, CATALOG, schema, key.name)
+            for schema, _, key, other in foreign_keys(placed)
+            for column in key.referenced
+        ]
+        return table_of(CONSTRAINT_COLUMN_USAGE, rows)

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 
 from datafusion.catalog import CatalogProvider, SchemaProvider, Table
 
+from flightserver.access.rights import UNRESTRICTED
 from flightserver.catalog.entities import DatasetKey, View
 from flightserver.catalog.migration import home
 from flightserver.errors import FlightserverError, InvalidRequest, NotFound
 from flightserver.query.failures import missing_table
+from flightserver.query.protection import PROTECTED, protection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datafusion import DataFrame
 
+    from flightserver.access.rights import Rights
     from flightserver.catalog.entities import Dataset
     from flightserver.catalog.snapshot import Snapshot
     from flightserver.query.scan import Scans
@@ -44,8 +47,12 @@ TARGET = "__target"
 """Bare name of the table that a statement changes, with the ids of its rows as `_rid`; no client's statement has it."""
 ADDED = "__added"
 """As `__target`, of rows that are written but not part of a dataset yet."""
+VIEW = "__view"
+"""Name of the query that stands in the place of a relation; `flightserver.query.columns` knows it by that."""
 MAX_VIEW_DEPTH = 16
 """Views of views of views, and so on. Each is planned anew with every statement that names it."""
+ADMINISTRATION = frozenset({"audit", "commits", "events", "settings"})
+"""Tables of `system` that only administrators have: what others do, and the server itself."""
 INPUT = "input"
 """Name under which a statement sees the stream that was sent with it."""
 
@@ -63,6 +70,9 @@ class Scope:
         target: What the bare name `__target` means.
         added: What the bare name `__added` means.
         depth: How many views this scope is inside of.
+        rights: Of who asks; the snapshot has only what they may see.
+        newest: The newest snapshot as it is, by which rights are judged; None for the server's own work.
+        protected: What the bare name `__protected` means.
     """
 
     snapshot: Snapshot
@@ -73,6 +83,9 @@ class Scope:
     target: Dataset | None = None
     added: Dataset | None = None
     depth: int = 0
+    rights: Rights = UNRESTRICTED
+    newest: Snapshot | None = None
+    protected: Dataset | None = None
 
     def dataset(self, name: str, schema: str | None = None) -> Dataset:
         """The dataset that a name means.
@@ -118,7 +131,41 @@ class Scope:
         if self.depth >= MAX_VIEW_DEPTH:
             msg = f"view {view.key} is inside of {MAX_VIEW_DEPTH} others, or reads itself: replace one of them"
             raise InvalidRequest(msg)
-        return Scope(self.snapshot, view.default_bucket, view.default_schema, depth=self.depth + 1)
+        return Scope(
+            self.snapshot,
+            view.default_bucket,
+            view.default_schema,
+            depth=self.depth + 1,
+            rights=self.rights,
+            newest=self.newest,
+        )
+
+    def behind(self, dataset: Dataset) -> Scope:
+        """What names mean in the query that stands in the place of a dataset: its rows, and all of the lakehouse.
+
+        Raises:
+            InvalidRequest: Predicates of policies read what policies protect, again and again.
+        """
+        if self.depth >= MAX_VIEW_DEPTH:
+            raise InvalidRequest(f"what reads {dataset.key} is inside of {MAX_VIEW_DEPTH} views: make it simpler")
+        return Scope(self.newest or self.snapshot, depth=self.depth + 1, protected=dataset)
+
+    def at(self, snapshot: Snapshot) -> Scope:
+        """The same names at another version, of which again only what may be seen."""
+        seen = snapshot if self.newest is None else self.rights.visible(snapshot, self.newest)
+        return replace(self, snapshot=seen)
+
+    def has_fixed(self, schema: str, name: str) -> bool:
+        """Whether a table of `system` or `information_schema` exists for who asks."""
+        return self.rights.is_admin or schema != SYSTEM or name not in ADMINISTRATION
+
+    def hides(self, dataset: Dataset) -> bool:
+        """Whether policies are about a dataset of this scope, so that its numbers of rows aren't told."""
+        return self.newest is not None and bool(self.rights.policies_on(dataset, self.newest))
+
+    def is_protected(self, dataset: Dataset) -> bool:
+        """Whether rows or values of a dataset are hidden from who asks."""
+        return protection(dataset, self.rights, self.newest) is not None
 
     def missing(self, catalog: str, schema: str, name: str) -> str:
         """Says that a table does not exist, and which near names do."""
@@ -161,6 +208,7 @@ class Namespace(CatalogProvider):
         scans: Makes tables of datasets.
         fixed: schema -> table -> function that computes the table; `system` and `information_schema`.
         plan: Plans the query of a view in its scope.
+        protect: Plans the query that stands in the place of a dataset in its scope.
     """
 
     def __init__(
@@ -168,10 +216,12 @@ class Namespace(CatalogProvider):
         scans: Scans,
         fixed: Mapping[str, Mapping[str, Callable[[Scope], pa.Table]]],
         plan: Callable[[View, Scope], DataFrame],
+        protect: Callable[[Dataset, str, Scope], DataFrame],
     ) -> None:
         self._scans = scans
         self._fixed = fixed
         self._plan = plan
+        self._protect = protect
         self._current = threading.local()
         # Threads are started when they are needed.
         self._pools = [ThreadPoolExecutor(4, thread_name_prefix="make-table") for _ in range(MAX_VIEW_DEPTH + 1)]
@@ -215,39 +265,55 @@ class Namespace(CatalogProvider):
             return None
 
     def _make(self, scope: Scope, schema: str, name: str) -> Table:
-        if schema == BARE and name in scope.given:
-            given_schema, batches = scope.given[name]
-            return self._scans.memory_table(given_schema, [batches])
-        if schema == BARE and name == TARGET and scope.target is not None:
-            return self._scans.table(scope.target, row_ids=True)
-        if schema == BARE and name == ADDED and scope.added is not None:
-            return self._scans.table(scope.added, row_ids=True)
-        if schema == BARE and name in scope.named:
-            return self._relation(scope.named[name], scope)
-        if schema == BARE and scope.schema in self._fixed and name in self._fixed[scope.schema]:
-            schema = scope.schema
+        if schema == BARE:
+            known = self._of_statement(scope, name)
+            if known is not None:
+                return known
+            if scope.schema in self._fixed and name in self._fixed[scope.schema]:
+                schema = scope.schema
         if schema in self._fixed:
-            source = self._fixed[schema].get(name)
+            sources = self._fixed_for(scope, schema)
+            source = sources.get(name)
             if source is None:
-                names = ", ".join(sorted(self._fixed[schema]))
+                names = ", ".join(sorted(sources))
                 msg = f"table {name!r} doesn't exist in schema {schema!r}: there are {names}"
                 raise NotFound(msg)
             table = source(scope)
             return self._scans.memory_table(table.schema, [table.combine_chunks().to_batches()])
         return self._relation(scope.relation(name, schema), scope)
 
+    def _of_statement(self, scope: Scope, name: str) -> Table | None:
+        """What only this statement, or we for it, call by a bare name."""
+        if name in scope.given:
+            schema, batches = scope.given[name]
+            return self._scans.memory_table(schema, [batches])
+        if name in scope.named:
+            return self._relation(scope.named[name], scope)
+        with_ids = {TARGET: scope.target, ADDED: scope.added}.get(name)
+        if with_ids is not None:
+            return self._scans.table(with_ids, row_ids=True)
+        if name == PROTECTED and scope.protected is not None:
+            return self._scans.table(scope.protected)
+        return None
+
+    def _fixed_for(self, scope: Scope, schema: str) -> dict[str, Callable[[Scope], pa.Table]]:
+        return {name: source for name, source in self._fixed[schema].items() if scope.has_fixed(schema, name)}
+
     def _relation(self, found: Dataset | View | PastView, scope: Scope) -> Table:
         if isinstance(found, PastView):
             return self._relation(found.view, replace(scope, snapshot=found.snapshot))
         if isinstance(found, View):
-            return Table(self._plan(found, scope.inside(found)))
+            return Table(self._plan(found, scope.inside(found)).alias(VIEW))
+        hidden = protection(found, scope.rights, scope.newest)
+        if hidden is not None:
+            return Table(self._protect(found, hidden.sql, scope.behind(found)).alias(VIEW))
         return self._scans.table(found)
 
     def names(self, schema: str) -> set[str]:
         """Tables of a schema, for SHOW TABLES."""
         scope = self._planning().scope
         if schema in self._fixed:
-            return set(self._fixed[schema])
+            return set(self._fixed_for(scope, schema))
         relations = (*scope.snapshot.datasets, *scope.snapshot.views)
         meant = scope.bucket_of(schema) or schema
         return {key.name for key in relations if meant in {BARE, PUBLIC, key.bucket}}

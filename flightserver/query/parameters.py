@@ -45,9 +45,11 @@ def assigned(statement: Statement, rows: pa.RecordBatch | None) -> pa.RecordBatc
         None when the statement has no placeholders.
 
     Raises:
-        InvalidRequest: The number of values differs from the number of placeholders.
+        InvalidRequest: The number of values differs from the number of placeholders, or a placeholder has values of
+            several types.
     """
     names = statement.placeholders
+    rows = None if rows is None else _without_unions(rows)
     if not names:
         if rows is not None and rows.num_columns:
             raise InvalidRequest(f"{rows.num_columns} values were bound, but the statement has no placeholders")
@@ -65,6 +67,47 @@ def assigned(statement: Statement, rows: pa.RecordBatch | None) -> pa.RecordBatc
     )
     arrays = [_plain(rows.column(index), field.type) for index, field in zip(order, schema, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([field.with_nullable(True) for field in schema]))  # noqa: FBT003  # pyarrow's own signature
+
+
+def in_expected_units(rows: pa.RecordBatch, expected: Mapping[str, pa.DataType | None]) -> pa.RecordBatch:
+    """The bound rows with times in the units of what they meet; the engine compares no times of different units.
+
+    Args:
+        rows: As a client sent them.
+        expected: Type of each placeholder, in the statement's order; None where it is unknown.
+    """
+    columns = list(rows.columns)
+    for index, kind in zip(_order(tuple(expected), rows.schema.names), expected.values(), strict=True):
+        if kind is not None and pa.types.is_time(kind) and 0 <= index < len(columns):
+            columns[index] = _in_unit(columns[index], kind)
+    return pa.RecordBatch.from_arrays(columns, names=rows.schema.names)
+
+
+def _without_unions(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows with the values of unions in the type that they have; some drivers bind every value as a union."""
+    columns = [_chosen(rows.column(place), name) for place, name in enumerate(rows.schema.names)]
+    return pa.RecordBatch.from_arrays(columns, names=rows.schema.names)
+
+
+def _chosen(column: pa.Array, name: str) -> pa.Array:
+    if not pa.types.is_union(column.type):
+        return column
+    codes = column.type_codes.unique().to_pylist()
+    members = [column.type.type_codes.index(code) for code in codes]
+    if len(members) > 1:
+        found = ", ".join(str(column.type.field(member).type) for member in members)
+        raise InvalidRequest(f"the values bound to {name!r} have several types ({found}): bind values of one type")
+    if not members:
+        return pa.nulls(0)
+    values = column.field(members[0])
+    return values.take(column.offsets) if column.type.mode == "dense" else values
+
+
+def _in_unit(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    try:
+        return column.cast(kind) if pa.types.is_time(column.type) else column
+    except pa.ArrowInvalid:  # finer than the unit: equal to no value of it
+        return column
 
 
 def _order(names: tuple[str, ...], bound: list[str]) -> list[int]:

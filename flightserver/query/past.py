@@ -11,7 +11,10 @@ from flightserver.query.namespace import PastView, Scope
 from flightserver.tables.versions import dataset_at
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from flightserver.catalog.catalog import Catalog
+    from flightserver.catalog.snapshot import Snapshot
     from flightserver.query.language.statements import AsOf, Statement
 
 
@@ -43,14 +46,19 @@ class PastTables:
             # It may have been dropped since.
             if isinstance(clause.at, str):
                 raise
-            snapshot = self._catalog.snapshot_at(clause.at)
+            snapshot = self._seen(scope, clause.at)
             found = replace(scope, snapshot=snapshot).relation(table.name, table.schema)
         if isinstance(found, Dataset):
             return dataset_at(self._catalog, found, clause.at)[1]
         if isinstance(clause.at, str):
             raise InvalidRequest(f"{found.key} is a view, which has no tags: name a version or a time")
-        snapshot = self._catalog.snapshot_at(clause.at)
+        snapshot = self._seen(scope, clause.at)
         past = snapshot.views.get(found.key)
         if past is None:
             raise NotFound(f"view {found.key} didn't exist at {clause.at}")
         return PastView(past, snapshot)
+
+    def _seen(self, scope: Scope, at: int | datetime) -> Snapshot:
+        """The snapshot of another time as whoever asks may see it."""
+        snapshot = self._catalog.snapshot_at(at)
+        return snapshot if scope.newest is None else scope.rights.visible(snapshot, scope.newest, past=True)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from datafusion import DataFrame
 
+    from flightserver.access.rights import Rights
     from flightserver.query.language.statements import Statement
+    from flightserver.query.substrait import SubstraitQuery
     from flightserver.query.transactions import Transaction
 
 COUNT_SCHEMA = pa.schema([pa.field("count", pa.int64(), nullable=False)])
@@ -33,9 +35,12 @@ class Request:
         schema: The session's schema.
         as_of: Version or time to read at; None for now.
         timeout_seconds: None for the server's own limit, which is also the most that counts.
-        user: For `system.queries` and the commit log.
+        rights: Of who asks.
         operation: Identifies the statement's one run; empty for a new one.
-        given: Tables that came with the statement.
+        given: Tables that came with the statement, and temporary ones of whoever asks.
+        drop_temporary: Drops a temporary table of whoever asks, and tells whether there was one; None where nobody
+            could have one.
+        substrait: A query as a serialized Substrait plan, for which `sql` is a text to show; None where `sql` says it.
         transaction: The one that the statement is part of; None for one of its own.
         is_cancelled: Tells whether whoever asked has gone away; must stay callable until the statement ends.
     """
@@ -46,11 +51,18 @@ class Request:
     schema: str = PUBLIC
     as_of: int | datetime | None = None
     timeout_seconds: float | None = None
-    user: str = "anonymous"
+    rights: Rights
     operation: str = ""
     given: Mapping[str, tuple[pa.Schema, list[pa.RecordBatch]]] = field(default_factory=dict)
     transaction: Transaction | None = None
     is_cancelled: Callable[[], bool] | None = None
+    substrait: bytes | None = None
+    drop_temporary: Callable[[str], bool] | None = None
+
+    @property
+    def user(self) -> str:
+        """For `system.queries` and the commit log."""
+        return self.rights.user
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,7 @@ class Planned:
     Attributes:
         frame: The engine's plan of a query; None for a statement that changes data.
         schema: Of the rows it answers; of the count for a statement that changes data.
+        plan: The query where it came as a Substrait plan; else None.
     """
 
     request: Request
@@ -67,3 +80,4 @@ class Planned:
     scope: Scope
     schema: pa.Schema
     frame: DataFrame | None
+    plan: SubstraitQuery | None = None

@@ -31,7 +31,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from flightserver.errors import BackendUnavailable, InvalidRequest, LimitExceeded, NotFound
+from flightserver.access.rights import UNRESTRICTED
+from flightserver.errors import BackendUnavailable, Forbidden, InvalidRequest, LimitExceeded, NotFound
 from flightserver.query.result_file import ResultFile, map_result, write_result
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
+
+    from flightserver.access.rights import Rights
 
 MAX_PAGE_ROWS = 1_000_000
 """A page is fetched whole by clients that hold it in memory; more rows than this are a stream, not a page."""
@@ -105,6 +108,7 @@ class ResultEntry:
 class _Kept:
     file: ResultFile
     entry: ResultEntry
+    rights: Rights
 
 
 class _Gone(enum.Enum):
@@ -178,7 +182,7 @@ class ResultStore:
         page_rows: int,
         *,
         sql: str = "",
-        user: str = "",
+        rights: Rights = UNRESTRICTED,
     ) -> StoredResult:
         """Write a result as it is computed, and keep it.
 
@@ -187,7 +191,7 @@ class ResultStore:
             batches: Consumed once, with bounded memory; what it raises passes through, and nothing is kept.
             page_rows: Rows per page, 1 to `MAX_PAGE_ROWS`.
             sql: The statement, for `entries`.
-            user: Who runs it, for `entries`.
+            rights: Of who runs it, who is the only one to read it, and only as long as these stay.
 
         Raises:
             InvalidRequest: `page_rows` is out of bounds.
@@ -204,11 +208,12 @@ class ResultStore:
             file = map_result(path)
             now = self._clock()
             entry = ResultEntry(
-                query_id, sql, user, file.rows, file.bytes, page_rows, now, used=now, expires_at=now + self._ttl
+                query_id, sql, rights.user, file.rows, file.bytes, page_rows, now, used=now, expires_at=now + self._ttl
             )
-            self._keep(_Kept(file, entry))
+            kept = _Kept(file, entry, rights)
+            self._keep(kept)
             undo.pop_all()
-        return _facts(_Kept(file, entry))
+        return _facts(kept)
 
     def get(self, query_id: str) -> StoredResult:
         """The facts of a kept result; counts as a use.
@@ -231,26 +236,15 @@ class ResultStore:
             NotFound: The result is not kept, or has fewer pages; the message says which.
         """
         if page < 0:
-            msg = f"page {page} was asked for; pages are numbered from 0"
-            raise InvalidRequest(msg)
+            raise InvalidRequest(f"page {page} was asked for; pages are numbered from 0")
         if page_rows is not None:
             _check_page_rows(page_rows)
         kept = self._use(query_id)
         rows = page_rows or kept.entry.page_rows
         pages = count_pages(kept.file.rows, rows)
         if page >= pages:
-            msg = f"page {page} was asked for; the result has {pages} pages of {rows} rows, numbered from 0"
-            raise NotFound(msg)
+            raise NotFound(f"page {page} was asked for; the result has {pages} pages of {rows} rows, numbered from 0")
         return kept.file.schema, kept.file.slice(page * rows, rows)
-
-    def batches(self, query_id: str) -> tuple[pa.Schema, tuple[pa.RecordBatch, ...]]:
-        """All rows, as batches of at most 32 Ki rows, without copying.
-
-        Raises:
-            NotFound: The result is not kept; the message says why.
-        """
-        file = self._use(query_id).file
-        return file.schema, file.batches
 
     def renew(self, query_id: str) -> datetime:
         """Keep a result for another `ttl` from now; returns when it expires.
@@ -270,6 +264,19 @@ class ResultStore:
         with self._lock:
             dropped = self._drop([query_id], _Gone.CLOSED)
         _unlink(dropped)
+
+    def check_reader(self, query_id: str, rights: Rights) -> None:
+        """Return when a result is kept for this user, who may still see what it shows.
+
+        Raises:
+            NotFound: The result is not kept; the message says why.
+            Forbidden: It is another user's, or its user had other rights when it was computed.
+        """
+        kept = self._use(query_id)
+        if kept.entry.user != rights.user:
+            raise Forbidden("this result was computed for another user: run the statement to get one of your own")
+        if not kept.rights.shows_as(rights):
+            raise Forbidden("your rights have changed since this result was computed: run the statement again")
 
     def entries(self) -> list[ResultEntry]:
         """Every kept result, the most recently used one first."""

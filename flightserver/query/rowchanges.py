@@ -97,7 +97,7 @@ class RowChanges:
                 return self._once(work, tables)
             except CommitConflict as error:
                 conflict = error
-                work = replace(work, scope=replace(work.scope, snapshot=commits.snapshot()))
+                work = replace(work, scope=work.scope.at(commits.snapshot()))
         raise conflict
 
     def _once(self, work: Work, tables: Tables) -> int:
@@ -120,7 +120,7 @@ class RowChanges:
         try:
             for number, values in enumerate(each_row(work.bound)):
                 operation = changed(work.operation, id=f"{work.operation.id}-{number}")
-                scope = replace(work.scope, snapshot=staged.snapshot())
+                scope = work.scope.at(staged.snapshot())
                 count += self._run(replace(work, operation=operation, scope=scope), inner, values)
         except BaseException:
             tables.discard(staged.updates)
@@ -135,8 +135,6 @@ class RowChanges:
         statement, scope = work.statement, work.scope
         if statement.target is None:  # every kind that changes rows names its target
             raise InvalidRequest("the statement names no table")
-        if statement.target.schema is None and statement.target.name in scope.given:
-            raise InvalidRequest(f"{statement.target.name!r} came with the statement: it can only be read")
         dataset = scope.dataset(statement.target.name, statement.target.schema)
         schema = visible(decode(dataset.schema))
         sql = change_query(statement, schema, dataset.primary_key)

@@ -171,7 +171,7 @@ class Scans:
 
     def _memory_frame(self, schema: pa.Schema, partitions: Sequence[Sequence[pa.RecordBatch]]) -> DataFrame:
         filled = [list(partition) for partition in partitions if partition]
-        batches = filled or [[pa.RecordBatch.from_pylist([], schema=schema)]]
+        batches = filled or [[pa.RecordBatch.from_arrays([pa.nulls(0, kind) for kind in schema.types], schema=schema)]]
         if len(batches) == 1:
             return self._context.read_batches(batches[0])
         # A context of its own: partitions can only be given together with a name, which no client may see.

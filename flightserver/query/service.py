@@ -15,14 +15,19 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from flightserver.catalog.ulid import new_ulid
-from flightserver.errors import InvalidRequest, NotFound
+from flightserver.errors import Forbidden, InvalidRequest, NotFound, RequestError
+from flightserver.query.authorizing import authorize
 from flightserver.query.counting import counted
-from flightserver.query.language.statements import parse
+from flightserver.query.language.statements import Kind, Statement, parse
 from flightserver.query.namespace import Scope
 from flightserver.query.once import Once
 from flightserver.query.parameters import assigned, each_row
+from flightserver.query.placeholder_types import placeholder_types
+from flightserver.query.protection import applied_to, check_explained, check_policy
 from flightserver.query.request import COUNT_SCHEMA, Planned, Request
+from flightserver.query.substrait import read_plan
 from flightserver.query.wire import sliced, to_wire, wire_schema
+from flightserver.tables.schema import decode, visible
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -30,7 +35,8 @@ if TYPE_CHECKING:
     from datafusion import DataFrame
 
     from flightserver.catalog.catalog import Catalog
-    from flightserver.catalog.entities import Dataset
+    from flightserver.catalog.entities import Dataset, DatasetKey
+    from flightserver.catalog.identities import Policy
     from flightserver.query.cache import Cache
     from flightserver.query.changes import Changes
     from flightserver.query.engine import Engine
@@ -83,17 +89,23 @@ class Queries:
 
         Raises:
             InvalidRequest: It can't be parsed or planned, or is of a kind that is refused.
-            NotFound: It names a table, bucket or version that does not exist.
+            NotFound: It names a table, bucket or version that does not exist, or that whoever asks may not see.
+            Forbidden: Whoever asks may not do that.
         """
+        if request.substrait is not None:
+            return self._plan_substrait(request, request.substrait)
         size = len(request.sql.encode("utf-8", "replace"))
         if size > self._statement_bytes:
             raise InvalidRequest(f"the statement has {size:,} bytes; at most {self._statement_bytes:,} are read")
+        if "\0" in request.sql:
+            raise InvalidRequest("the statement has the character NUL, which no text or name may have: leave it out")
         statement = parse(request.sql)
         scope = self.scope(request)
         scope = self._past.scope(scope, statement)
         if statement.kind.is_update:
             if request.as_of is not None:
                 raise InvalidRequest("as_of is set: the past can be read but not changed")
+            authorize(statement, scope)
             return Planned(request, statement, scope, COUNT_SCHEMA, None)
         parameters: dict[str, Any] = {}
         if request.parameters is not None:
@@ -102,7 +114,25 @@ class Queries:
         if known is not None:
             statement = replace(statement, sql=known)
         frame = self._engine.query(statement.sql, scope, parameters)
-        return Planned(request, statement, scope, wire_schema(frame.schema()), frame)
+        if request.rights.has_policies:
+            check_explained(frame.logical_plan().display_indent())
+        return Planned(request, statement, scope, wire_schema(self._engine.answer_schema(frame)), frame)
+
+    def _plan_substrait(self, request: Request, data: bytes) -> Planned:
+        if len(data) > self._statement_bytes:
+            raise InvalidRequest(f"the plan has {len(data):,} bytes; at most {self._statement_bytes:,} are read")
+        query = read_plan(data)
+        statement = Statement(Kind.QUERY, request.sql, query.placeholders)
+        scope = self.scope(request)
+        parameters: dict[str, Any] = {}
+        if request.parameters is not None:
+            parameters = next(each_row(assigned(statement, request.parameters)), {})
+        frame = self._engine.substrait(query, scope, parameters)
+        return Planned(request, statement, scope, wire_schema(self._engine.answer_schema(frame)), frame, query)
+
+    def parameter_types(self, planned: Planned) -> dict[str, pa.DataType]:
+        """Placeholder -> Arrow type, for those whose type is known before a value is bound."""
+        return placeholder_types(self._engine, planned)
 
     def stream(self, planned: Planned) -> Generator[pa.RecordBatch]:
         """Run a statement; batches have exactly `planned.schema` and a size that every client accepts.
@@ -116,7 +146,7 @@ class Queries:
         """
         if planned.frame is None:
             count = self.update(planned)
-            yield pa.RecordBatch.from_arrays([pa.array([count], pa.int64())], schema=COUNT_SCHEMA)
+            yield pa.RecordBatch.from_arrays([pa.array([count], pa.int64())], schema=planned.schema)
             return
         with self._gate.run(planned) as (handle, slot):
             for batch in self._gate.guard(planned, handle).iterate(self._rows(planned)):
@@ -161,7 +191,7 @@ class Queries:
         if planned.frame is None:
             raise InvalidRequest("only a query has pages; this statement changes data")
         stored = self._results.store(
-            planned.schema, self.stream(planned), page_rows, sql=request.sql, user=request.user
+            planned.schema, self.stream(planned), page_rows, sql=request.sql, rights=request.rights
         )
         if max_pages is not None and stored.pages > max_pages:
             self._results.close(stored.query_id)
@@ -181,6 +211,30 @@ class Queries:
         """
         return self._cache.pin(dataset)
 
+    def check_policy(self, policy: Policy) -> None:
+        """Return when a policy can be applied to the datasets that it is about, as they are now.
+
+        Raises:
+            InvalidRequest: It can't; says to which, and why.
+        """
+        check_policy(policy)
+        snapshot = self._catalog.snapshot()
+        for dataset in snapshot.datasets.values():
+            if not policy.is_about(dataset.key):
+                continue
+            try:
+                sql = applied_to(dataset, policy)
+                schema = visible(decode(dataset.schema))
+                self._engine.change(sql, Scope(snapshot, newest=snapshot).behind(dataset), {}, schema)
+            except (Forbidden, RequestError) as error:
+                raise InvalidRequest(
+                    f"policy {policy.name!r} can't be applied to {dataset.key}: {error.message}"
+                ) from None
+
+    def exists(self, key: DatasetKey) -> bool:
+        """Whether there is a dataset of this name, for whomever."""
+        return key in self._catalog.snapshot().datasets
+
     def cancel(self, operation: str) -> bool:
         """Stop the statement that runs for a request's operation id; False when none does."""
         return self._gate.cancel(operation)
@@ -191,13 +245,15 @@ class Queries:
         Raises:
             NotFound: Its bucket, or the version it asks for, doesn't exist.
         """
+        snapshot = newest = self._catalog.snapshot()
         if request.as_of is not None:
             snapshot = self._catalog.snapshot_at(request.as_of)
-        else:
-            snapshot = (request.transaction or self._catalog).snapshot()
-        if request.bucket is not None and request.bucket not in snapshot.buckets:
-            raise NotFound(f"bucket {request.bucket!r} doesn't exist: there are {', '.join(sorted(snapshot.buckets))}")
-        scope = Scope(snapshot, request.bucket, request.schema, request.given)
+        elif request.transaction is not None:
+            snapshot = request.transaction.snapshot()
+        snapshot = request.rights.visible(snapshot, newest, past=request.as_of is not None)
+        if request.bucket is not None:
+            snapshot.bucket(request.bucket)
+        scope = Scope(snapshot, request.bucket, request.schema, request.given, rights=request.rights, newest=newest)
         if request.schema not in scope.schemas():
             raise NotFound(f"schema {request.schema!r} doesn't exist: there are {', '.join(scope.schemas())}")
         return scope
@@ -218,6 +274,8 @@ class Queries:
     ) -> DataFrame:
         if usual is not None and not careful:
             return usual
+        if planned.plan is not None:
+            return self._engine.substrait(planned.plan, planned.scope, values, careful=careful)
         return self._engine.query(planned.statement.sql, planned.scope, values, careful=careful)
 
 

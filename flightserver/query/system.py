@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from flightserver.query.access_tables import ACCESS_SCHEMAS, access_tables
+from flightserver.query.audit_table import AUDIT, audit_table
 from flightserver.query.buckets_table import BUCKETS, buckets_table
 from flightserver.query.rowtable import table_of
 from flightserver.tables.schema import decode
@@ -18,7 +20,9 @@ from flightserver.tables.segments import read_manifest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from flightserver.access.audit import Audit
     from flightserver.catalog.catalog import Catalog
+    from flightserver.catalog.entities import Dataset
     from flightserver.query.cache import Cache
     from flightserver.query.namespace import Scope
     from flightserver.query.results import ResultStore
@@ -169,6 +173,8 @@ SYSTEM_SCHEMAS = {
     "results": RESULTS,
     "cache": CACHE,
     "events": EVENTS,
+    **ACCESS_SCHEMAS,
+    "audit": AUDIT,
 }
 """What clients see when they list the columns of `system`."""
 
@@ -182,8 +188,8 @@ def _datasets(scope: Scope) -> pa.Table:
                 one.name,
                 one.id,
                 one.version,
-                one.rows if one.external is None else None,
-                one.bytes if one.external is None else None,
+                one.rows if _is_countable(one, scope) else None,
+                one.bytes if _is_countable(one, scope) else None,
                 len(one.segments),
                 sum(segment.files for segment in one.segments),
                 len(decode(one.schema)),
@@ -198,6 +204,11 @@ def _datasets(scope: Scope) -> pa.Table:
             for one in scope.snapshot.datasets.values()
         ),
     )
+
+
+def _is_countable(one: Dataset, scope: Scope) -> bool:
+    """Whether numbers of rows and values are known, and may be known by who asks."""
+    return one.external is None and not scope.hides(one)
 
 
 def _views(scope: Scope) -> pa.Table:
@@ -220,10 +231,11 @@ def _columns(scope: Scope) -> pa.Table:
     rows = []
     for one in scope.snapshot.datasets.values():
         for position, field in enumerate(decode(one.schema), start=1):
-            nulls = sum(
+            counted = sum(
                 segment.columns[field.name].nulls if field.name in segment.columns else segment.rows
                 for segment in one.segments
             )
+            nulls = None if scope.hides(one) else counted
             rows.append((one.bucket, one.name, field.name, position, str(field.type), field.nullable, nulls))
     return table_of(COLUMNS, rows)
 
@@ -234,6 +246,7 @@ def _lineage(scope: Scope) -> pa.Table:
         (
             (one.bucket, one.name, line.time, line.system, line.source, line.job, line.rows, line.content)
             for one in scope.snapshot.datasets.values()
+            if not scope.hides(one)
             for line in one.lineage
         ),
     )
@@ -243,6 +256,8 @@ def _files(buckets: Buckets) -> Callable[[Scope], pa.Table]:
     def files(scope: Scope) -> pa.Table:
         rows = []
         for one in scope.snapshot.datasets.values():
+            if scope.hides(one):
+                continue
             for segment in one.segments:
                 manifest = read_manifest(buckets.get(segment.bucket), segment)
                 rows += [
@@ -281,7 +296,7 @@ def _commits(catalog: Catalog) -> Callable[[Scope], pa.Table]:
 
 
 def _queries(running: RunningQueries) -> Callable[[Scope], pa.Table]:
-    return lambda _: table_of(
+    return lambda scope: table_of(
         QUERIES,
         (
             (
@@ -297,20 +312,30 @@ def _queries(running: RunningQueries) -> Callable[[Scope], pa.Table]:
                 one.error,
             )
             for one in running.entries()
+            if _is_theirs(one.user, scope)
         ),
     )
 
 
+def _is_theirs(user: str, scope: Scope) -> bool:
+    """Whether what a user has run is shown to who asks."""
+    return scope.rights.is_admin or user == scope.rights.user
+
+
 def _results(results: ResultStore) -> Callable[[Scope], pa.Table]:
-    return lambda _: table_of(
+    return lambda scope: table_of(
         RESULTS,
         # A whole query id is the right to read the result, so only its beginning is shown.
-        ((one.query_id[:8], one.rows, one.bytes, one.page_rows, one.expires_at) for one in results.entries()),
+        (
+            (one.query_id[:8], one.rows, one.bytes, one.page_rows, one.expires_at)
+            for one in results.entries()
+            if _is_theirs(one.user, scope)
+        ),
     )
 
 
 def _cache(cache: Cache) -> Callable[[Scope], pa.Table]:
-    return lambda _: table_of(
+    return lambda scope: table_of(
         CACHE,
         (
             (
@@ -324,6 +349,7 @@ def _cache(cache: Cache) -> Callable[[Scope], pa.Table]:
                 one.rows.loaded,
             )
             for one in cache.entries()
+            if one.key in scope.snapshot.datasets and _is_countable(one.rows.dataset, scope)
         ),
     )
 
@@ -337,6 +363,7 @@ def system_tables(  # noqa: PLR0913  # whatever there is a table of
     settings: list[tuple[str, str]],
     *,
     events: Events,
+    audit: Audit,
     health: Callable[[str], Health | None],
 ) -> Mapping[str, Callable[[Scope], pa.Table]]:
     """Every table of the schema `system`: name -> function that computes it for a scope."""
@@ -353,6 +380,8 @@ def system_tables(  # noqa: PLR0913  # whatever there is a table of
         "buckets": buckets_table(health),
         "results": _results(results),
         "cache": _cache(cache),
+        **access_tables(),
+        "audit": audit_table(audit),
         "events": lambda _: table_of(
             EVENTS, ((one.time, one.kind, one.bucket, one.dataset, one.detail) for one in events.entries())
         ),

@@ -8,16 +8,19 @@ deleted; those of a server that dies are unnamed files.
 Isolation is snapshot isolation: two transactions that change the same rows, or the same definition, conflict, and the
 first to commit wins. Two that read what the other changes don't (write skew).
 
-Transactions live in one process. One that wasn't used for `idle_seconds` is rolled back; one that has only read holds
-nothing but a snapshot and begins anew with its next statement, so that connections which are open for days and never
-commit don't break.
+A savepoint (`flightserver.query.savepoints`) is set in a transaction and its id begins with that of the transaction, so
+that no other map need know it. What a rollback to it undoes is deleted at once.
+
+Transactions live in one process. One with changes that wasn't used for `idle_seconds` is rolled back, by a thread that
+begins with the first transaction; one that has only read holds nothing but a snapshot and begins anew with its next
+statement, so that connections which are open for days and never commit don't break.
 
 Clients that keep prepared statements over commits (ADBC's cursors, JDBC) name the transaction in which a statement was
 prepared, which has ended, and mean the one that they have begun since. So a transaction that begins on the
 connection on which another has ended is that one's successor (`current`).
 
-Locking: `_lock` guards the maps. Statements of one transaction run one at a time, under its own lock; `state` changes
-under it.
+Locking: `_lock` guards the maps. Statements of one transaction run one at a time, under its own lock; what it has
+staged, its savepoints and its end change under it. A transaction's lock is never waited for under `_lock`.
 """
 
 from __future__ import annotations
@@ -26,24 +29,34 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from flightserver.catalog.log import Operation
 from flightserver.catalog.staging import StagedTransaction
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import CommitConflict, InvalidRequest, LimitExceeded, NotFound
+from flightserver.query.savepoints import Savepoints
+from flightserver.query.sweeping import Sweeper
 from flightserver.tables.rebase import REFUSED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from flightserver.catalog.catalog import Catalog
     from flightserver.catalog.snapshot import Snapshot
+    from flightserver.catalog.updates import Update
     from flightserver.tables.writes import Tables
 
 _ID_BYTES = 16
 _MAX_OPEN = 10_000
 """Each connection of a client without autocommit has one; one that has only read takes about 1 KiB."""
+
+_SAVEPOINT = b"."
+"""Stands between the id of a transaction, which is hexadecimal, and the number of its savepoint."""
+
+_NUMBER_DIGITS = 18
+"""More savepoints than a transaction can set, and few enough for a cheap `int`."""
 
 _DETAIL_KINDS = 8
 """Statements that the commit log names of a transaction."""
@@ -62,6 +75,7 @@ class Transaction:
         self._catalog = catalog
         self._clock = clock
         self._staged: StagedTransaction | None = None
+        self._savepoints = Savepoints()
         self.ended = ""
         self.used = clock()
 
@@ -83,11 +97,59 @@ class Transaction:
             self.used = self._clock()
             if self._staged is None or (idle and not self.has_changes):
                 self._staged = StagedTransaction(self._catalog.snapshot())
+                self._savepoints.move(self._staged.mark())
             return self._staged
+
+    @contextmanager
+    def statement(self) -> Iterator[StagedTransaction]:
+        """Run a statement that changes something: none other runs meanwhile, and idle time counts from its end.
+
+        Raises:
+            NotFound: As `staged`.
+        """
+        with self.lock:
+            try:
+                yield self.staged()
+            finally:
+                self.used = self._clock()
 
     def snapshot(self) -> Snapshot:
         """What its next statement reads."""
         return self.staged().snapshot()
+
+    def set_savepoint(self, name: str) -> int:
+        """Mark its state as it is now; returns the number of the savepoint.
+
+        Raises:
+            NotFound: The transaction has ended.
+            LimitExceeded: It has too many savepoints.
+        """
+        with self.lock:
+            return self._savepoints.set(name, self.staged().mark())
+
+    def release(self, number: int) -> None:
+        """End a savepoint; nothing is undone.
+
+        Raises:
+            NotFound: The transaction has ended, or the savepoint has.
+        """
+        with self.lock:
+            self.staged()
+            self._savepoints.release(number)
+
+    def back_to(self, number: int) -> list[Update]:
+        """Undo what came after a savepoint; returns the updates undone.
+
+        Raises:
+            NotFound: As `release`.
+        """
+        with self.lock:
+            staged = self.staged()
+            return staged.back_to(self._savepoints.back_to(number))
+
+    def is_idle(self) -> bool:
+        """Whether it has changes and wasn't used for long enough to be rolled back."""
+        return self.has_changes and self._clock() - self.used > self._idle_seconds
 
     def take(self, how: str) -> StagedTransaction | None:
         """End it; returns what it has staged. The caller holds its lock.
@@ -99,6 +161,7 @@ class Transaction:
             raise NotFound(f"this transaction {self.ended} before")
         self.ended = how
         staged, self._staged = self._staged, None
+        self._savepoints = Savepoints()
         return staged
 
 
@@ -123,6 +186,7 @@ class Transactions:
         self._open: OrderedDict[bytes, Transaction] = OrderedDict()
         self._ended: OrderedDict[str, bytes] = OrderedDict()
         self._successors: OrderedDict[bytes, bytes] = OrderedDict()
+        self._sweeper = Sweeper("idle-transactions", self.expire, idle_seconds)
 
     def begin(self, user: str, peer: str = "") -> bytes:
         """Begin a transaction; returns its id, which is the right to use it.
@@ -134,7 +198,8 @@ class Transactions:
         Raises:
             LimitExceeded: Too many that have changed something are open.
         """
-        self._expire()
+        self._sweeper.start()
+        self.expire()
         transaction = Transaction(
             secrets.token_hex(_ID_BYTES).encode(), user, self._catalog, self._clock, self._idle_seconds
         )
@@ -159,9 +224,8 @@ class Transactions:
             NotFound: As `get`.
         """
         with self._lock:
-            while transaction_id not in self._open and transaction_id in self._successors:
-                transaction_id = self._successors[transaction_id]
-        return self.get(transaction_id)
+            newest = self._newest(transaction_id)
+        return self.get(newest)
 
     def get(self, transaction_id: bytes) -> Transaction:
         """The open transaction of an id.
@@ -174,10 +238,18 @@ class Transactions:
             if found is not None:
                 self._open.move_to_end(transaction_id)
                 return found
-        raise NotFound(
-            "there is no open transaction of this id: it was committed or rolled back, or rolled back after "
-            f"{self._idle_seconds:.0f} seconds without a statement, or the server was restarted; begin another"
-        )
+        raise self._unknown()
+
+    def check_owner(self, transaction_id: bytes, user: str) -> None:
+        """Return unless a transaction, or that of a savepoint, is another user's.
+
+        Raises:
+            NotFound: It is; for others there is no such transaction.
+        """
+        with self._lock:
+            found = self._open.get(self._newest(transaction_id.partition(_SAVEPOINT)[0]))
+        if found is not None and found.user != user:
+            raise self._unknown()
 
     def commit(self, transaction_id: bytes, peer: str = "") -> int:
         """End a transaction with all its changes in one commit; returns the rows changed, 0 when it has only read.
@@ -213,6 +285,41 @@ class Transactions:
         """
         self._discard(self._pop(transaction_id, peer), "was rolled back")
 
+    def begin_savepoint(self, transaction_id: bytes, name: str) -> bytes:
+        """Set a savepoint; returns its id.
+
+        Raises:
+            NotFound: As `get`.
+            LimitExceeded: The transaction has too many.
+        """
+        transaction = self.get(transaction_id)
+        return transaction.id + _SAVEPOINT + b"%d" % transaction.set_savepoint(name)
+
+    def release_savepoint(self, savepoint_id: bytes) -> None:
+        """End a savepoint and those set later; what was done since stays part of the transaction.
+
+        Raises:
+            NotFound: There is no such savepoint, or it or its transaction has ended.
+        """
+        transaction, number = self._of_savepoint(savepoint_id)
+        transaction.release(number)
+
+    def roll_back_to_savepoint(self, savepoint_id: bytes) -> None:
+        """Undo what came after a savepoint, which stays; those set later end.
+
+        Raises:
+            NotFound: As `release_savepoint`.
+        """
+        transaction, number = self._of_savepoint(savepoint_id)
+        with transaction.lock:
+            self._tables.discard(transaction.back_to(number))
+
+    def _of_savepoint(self, savepoint_id: bytes) -> tuple[Transaction, int]:
+        transaction_id, _, number = savepoint_id.partition(_SAVEPOINT)
+        if not number.isdigit() or len(number) > _NUMBER_DIGITS:
+            raise NotFound("this is no id of a savepoint: take the one that BeginSavepoint answered")
+        return self.get(transaction_id), int(number)
+
     def close_quietly(self, transaction_id: bytes) -> None:
         """Roll back a transaction unless it has ended."""
         with self._lock:
@@ -222,6 +329,7 @@ class Transactions:
 
     def close(self) -> None:
         """Roll back all."""
+        self._sweeper.stop()
         with self._lock:
             left = list(self._open.values())
             self._open.clear()
@@ -232,6 +340,18 @@ class Transactions:
         """How many are open."""
         with self._lock:
             return len(self._open)
+
+    def _newest(self, transaction_id: bytes) -> bytes:
+        """The id of a transaction, or of the last one that followed it on its connection."""
+        while transaction_id not in self._open and transaction_id in self._successors:
+            transaction_id = self._successors[transaction_id]
+        return transaction_id
+
+    def _unknown(self) -> NotFound:
+        return NotFound(
+            "there is no open transaction of this id: it was committed or rolled back, or rolled back after "
+            f"{self._idle_seconds:.0f} seconds without a statement, or the server was restarted; begin another"
+        )
 
     def _pop(self, transaction_id: bytes, peer: str) -> Transaction:
         found = self.get(transaction_id)
@@ -251,14 +371,21 @@ class Transactions:
             if staged is not None:
                 self._tables.discard(staged.updates)
 
-    def _expire(self) -> None:
-        oldest = self._clock() - self._idle_seconds
+    def expire(self) -> None:
+        """Roll back those with changes that were idle for too long; one whose statement runs is not idle."""
         with self._lock:
-            expired = [one for one in self._open.values() if one.used < oldest and one.has_changes]
-            for one in expired:
-                del self._open[one.id]
-        for one in expired:
-            self._discard(one, f"was rolled back after {self._idle_seconds:.0f} seconds without a statement")
+            idle = [one for one in self._open.values() if one.is_idle()]
+        for one in idle:
+            if not one.lock.acquire(blocking=False):
+                continue
+            try:
+                # A statement may have begun, or the transaction ended, before the lock was ours.
+                if one.is_idle():
+                    self._discard(one, f"was rolled back after {self._idle_seconds:.0f} seconds without a statement")
+                    with self._lock:
+                        self._open.pop(one.id, None)
+            finally:
+                one.lock.release()
 
 
 def refuse_in_transaction(transaction: Transaction | None, what: str) -> None:

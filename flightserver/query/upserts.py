@@ -23,6 +23,7 @@ from flightserver.tables.plan import find_target, new_lineage
 from flightserver.tables.rebase import REFUSED
 from flightserver.tables.requests import CreateRequest, Mode, WriteResult
 from flightserver.tables.schema import conform, decode, drift, drift_error
+from flightserver.tables.writes import check_valid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +68,8 @@ class RowStreams:
         """Write rows in one commit, see `Tables.write`; mode upsert as well.
 
         Raises:
-            InvalidRequest: Mode upsert, and the dataset has no primary key, or the request names none for a new one.
+            InvalidRequest: Mode upsert, and the dataset has no primary key, or the request names none for a new one; or
+                a batch that a client sent is not valid Arrow.
             CommitConflict: Mode upsert, and others change the dataset again and again.
         """
         if request.mode is not Mode.UPSERT:
@@ -158,7 +160,9 @@ class RowStreams:
         if target.schema != decode(dataset.schema):
             raise drift_error(f"an upsert can't evolve {dataset.key}", drift(decode(dataset.schema), request.schema))
         with tables.change(dataset, base) as change:
-            for batch in batches:
+            for number, batch in enumerate(batches):
+                if request.validate:
+                    check_valid(batch, number)
                 change.add(batch)
             segment = change.written()
             for _ in range(_ATTEMPTS):

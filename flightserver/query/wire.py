@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from flightserver.tables.schema import COMMENT, STORED
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -47,8 +49,19 @@ def _wire_field(field: pa.Field) -> pa.Field:
 
 
 def wire_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema that clients see for a result planned as `schema`. Metadata of the schema itself is dropped."""
-    return pa.schema([_wire_field(field) for field in schema])
+    """The schema that clients see for a result planned as `schema`.
+
+    Metadata of the schema itself is dropped, and that by which datasets keep facts of their columns: whether the engine
+    hands it on depends on where it reads the rows from, and so differs between two plans of one statement.
+    """
+    return pa.schema([_without_facts(_wire_field(field)) for field in schema])
+
+
+def _without_facts(field: pa.Field) -> pa.Field:
+    if field.metadata is None:
+        return field
+    kept = {key: value for key, value in field.metadata.items() if key not in {COMMENT, STORED}}
+    return field.with_metadata(kept or None)
 
 
 def to_wire(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

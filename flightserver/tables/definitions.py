@@ -1,4 +1,4 @@
-"""What ALTER TABLE does to the schema and key of a dataset. Pure functions; no file is touched.
+"""What ALTER TABLE does to the schema and keys of a dataset. Pure functions; no file is touched.
 
 A column that is renamed keeps its name in files; a new one gets a name that no file has. So what files hold of a
 dropped column never comes back.
@@ -6,10 +6,11 @@ dropped column never comes back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from msgspec.structs import replace as changed_key
 
 from flightserver.catalog.updates import AlterDataset
 from flightserver.errors import AlreadyExists, InvalidRequest, NotFound, SchemaMismatch
@@ -27,45 +28,62 @@ from flightserver.tables.schema import (
 from flightserver.tables.types import widened
 
 if TYPE_CHECKING:
-    from flightserver.catalog.entities import Dataset
+    from collections.abc import Mapping
+
+    from flightserver.catalog.entities import Dataset, ForeignKey
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A dataset's schema and key while they are changed.
+    """A dataset's schema and keys while they are changed.
 
     Attributes:
         dataset: As it is now.
         schema: With names in files.
         primary_key: Names of its columns.
         comment: On the dataset.
+        primary_key_name: Of the primary key as a constraint; empty for the usual one.
+        foreign_keys: Those that the dataset has.
+        renamed: What columns that the dataset has are called afterwards, where that differs.
     """
 
     dataset: Dataset
     schema: pa.Schema
     primary_key: tuple[str, ...]
     comment: str
+    primary_key_name: str = ""
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: Dataset) -> Definition:
         """The definition that a dataset has."""
-        return cls(dataset, decode(dataset.schema), dataset.primary_key, dataset.comment)
+        return cls(
+            dataset,
+            decode(dataset.schema),
+            dataset.primary_key,
+            dataset.comment,
+            dataset.primary_key_name,
+            dataset.foreign_keys,
+        )
 
     def update(self) -> AlterDataset | None:
         """What to commit; None when nothing has changed."""
         now = self.dataset
         schema = encode(self.schema)
         changed = schema != now.schema
-        if not changed and self.primary_key == now.primary_key and self.comment == now.comment:
-            return None
-        return AlterDataset(
+        update = AlterDataset(
             now.bucket,
             now.name,
             schema=schema if changed else None,
             schema_fingerprint=fingerprint(self.schema) if changed else None,
             primary_key=None if self.primary_key == now.primary_key else self.primary_key,
             comment=None if self.comment == now.comment else self.comment,
+            foreign_keys=None if self.foreign_keys == now.foreign_keys else self.foreign_keys,
+            primary_key_name=None if self.primary_key_name == now.primary_key_name else self.primary_key_name,
+            renamed=dict(self.renamed),
         )
+        return None if update == AlterDataset(now.bucket, now.name) else update
 
     def add_column(self, field: pa.Field, *, if_not_exists: bool = False) -> Definition:
         """A new last column, null in every row that exists.
@@ -84,7 +102,7 @@ class Definition:
         return replace(self, schema=self.schema.append(with_stored_name(added, free_stored_name(field.name, taken))))
 
     def drop_column(self, name: str, *, if_exists: bool = False) -> Definition:
-        """Without a column. Files keep what they hold of it.
+        """Without a column, and without the foreign keys that it is part of. Files keep what they hold of it.
 
         Raises:
             NotFound: There is none of the name, and `if_exists` is not set.
@@ -99,10 +117,15 @@ class Definition:
         if len(self.schema) == 1:
             msg = f'column "{name}" is the only one of {self.dataset.key}: drop the table instead'
             raise InvalidRequest(msg)
-        return replace(self, schema=self.schema.remove(place))
+        return replace(
+            self,
+            schema=self.schema.remove(place),
+            foreign_keys=tuple(key for key in self.foreign_keys if name not in key.columns),
+            renamed={old: new for old, new in self.renamed.items() if new != name},
+        )
 
     def rename_column(self, name: str, new_name: str) -> Definition:
-        """With a column called otherwise.
+        """With a column called otherwise, in keys too.
 
         Raises:
             NotFound: There is none of the name.
@@ -116,8 +139,24 @@ class Definition:
         field = self.schema.field(place)
         renamed = with_stored_name(field.with_name(new_name), stored_name(field))
         canonical(pa.schema([renamed]))
-        key = tuple(new_name if column == name else column for column in self.primary_key)
-        return replace(self, schema=self.schema.set(place, renamed), primary_key=key)
+
+        def called(columns: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(new_name if column == name else column for column in columns)
+
+        return replace(
+            self,
+            schema=self.schema.set(place, renamed),
+            primary_key=called(self.primary_key),
+            foreign_keys=tuple(
+                changed_key(
+                    key,
+                    columns=called(key.columns),
+                    referenced=key.referenced if key.dataset_id else called(key.referenced),
+                )
+                for key in self.foreign_keys
+            ),
+            renamed=self._renamed(name, new_name),
+        )
 
     def set_type(self, name: str, wanted: pa.DataType) -> Definition:
         """With a column of a wider type, which holds every value that the column has.
@@ -150,11 +189,16 @@ class Definition:
             raise InvalidRequest(msg)
         return replace(self, schema=self.schema.set(place, self.schema.field(place).with_nullable(nullable)))
 
-    def set_primary_key(self, columns: tuple[str, ...]) -> Definition:
+    def set_primary_key(self, columns: tuple[str, ...], name: str = "") -> Definition:
         """With a primary key, or none: whoever asks has seen that its values are unique and not null.
+
+        Args:
+            columns: Its columns; none for no primary key.
+            name: Of the constraint; empty for the usual one.
 
         Raises:
             InvalidRequest: There is a key already.
+            AlreadyExists: A foreign key has the name.
             SchemaMismatch: A column isn't there or has no order.
         """
         if columns and self.primary_key:
@@ -163,7 +207,35 @@ class Definition:
                 "DROP PRIMARY KEY comes first"
             )
             raise InvalidRequest(msg)
-        return replace(self, schema=with_key(self.schema, columns), primary_key=columns)
+        if columns and any(key.name == (name or f"{self.dataset.name}_pkey") for key in self.foreign_keys):
+            msg = f'dataset {self.dataset.key} has a foreign key of the name "{name}": say another'
+            raise AlreadyExists(msg)
+        return replace(self, schema=with_key(self.schema, columns), primary_key=columns, primary_key_name=name)
+
+    def with_foreign_keys(self, keys: tuple[ForeignKey, ...]) -> Definition:
+        """With exactly these foreign keys, which were looked at, see `flightserver.tables.keys`."""
+        return replace(self, foreign_keys=keys)
+
+    def drop_constraint(self, name: str, *, if_exists: bool = False) -> Definition:
+        """Without the key of this name: a foreign key, or the primary key.
+
+        Raises:
+            NotFound: There is none of the name, and `if_exists` is not set.
+        """
+        if name not in self.constraints():
+            if if_exists:
+                return self
+            has = ", ".join(f'"{each}"' for each in self.constraints()) or "none"
+            msg = f'dataset {self.dataset.key} has no constraint "{name}"; it has {has}'
+            raise NotFound(msg)
+        if all(key.name != name for key in self.foreign_keys):
+            return self.set_primary_key(())
+        return replace(self, foreign_keys=tuple(key for key in self.foreign_keys if key.name != name))
+
+    def constraints(self) -> tuple[str, ...]:
+        """Names of all keys."""
+        usual = self.primary_key_name or f"{self.dataset.name}_pkey"
+        return (*((usual,) if self.primary_key else ()), *(key.name for key in self.foreign_keys))
 
     def set_comment(self, column: str | None, text: str | None) -> Definition:
         """With a comment on a column or, when that is None, on the dataset; None removes it.
@@ -179,6 +251,16 @@ class Definition:
         if text:
             metadata[COMMENT] = text.encode()
         return replace(self, schema=self.schema.set(place, field.with_metadata(metadata or None)))
+
+    def _renamed(self, name: str, new_name: str) -> dict[str, str]:
+        """What columns of now are called after another renaming; columns that this statement adds are none of them."""
+        then = dict(self.renamed)
+        first = next((old for old, new in then.items() if new == name), None)
+        if first is None and name in decode(self.dataset.schema).names and name not in then:
+            first = name
+        if first is not None:
+            then[first] = new_name
+        return {old: new for old, new in then.items() if old != new}
 
     def _place(self, name: str) -> int:
         place = int(self.schema.get_field_index(name))

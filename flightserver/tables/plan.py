@@ -155,6 +155,8 @@ def new_dataset(request: WriteRequest | CreateRequest, schema: pa.Schema, lineag
         created=lineage.time,
         lineage=(lineage,),
         primary_key=request.primary_key,
+        foreign_keys=request.foreign_keys,
+        primary_key_name=request.primary_key_name,
     )
 
 
@@ -189,8 +191,8 @@ def _steps(
     same = DatasetUnchangedSchema(bucket, name, dataset.id, dataset.schema_fingerprint)
     schema, changed = encode(target.schema), fingerprint(target.schema)
     if request.mode is Mode.REPLACE:
-        key = None if target.primary_key == dataset.primary_key else target.primary_key
-        return (ReplaceSegments(bucket, name, segments, schema, changed, lineage, key),), (same,)
+        replaced = ReplaceSegments(bucket, name, segments, schema, changed, lineage)
+        return (replace(replaced, **_replaced_keys(request, target, dataset)),), (same,)
     evolved = changed != dataset.schema_fingerprint
     if not segments and not evolved and request.content is None:
         return (), (same,)
@@ -204,6 +206,22 @@ def _steps(
     )
     absent = () if request.content is None else (ContentAbsent(bucket, name, request.content),)
     return (append,), (same, *absent)
+
+
+def _replaced_keys(request: WriteRequest, target: Target, dataset: Dataset) -> dict[str, object]:
+    """Fields of `ReplaceSegments` that say which keys change."""
+    changed: dict[str, object] = {}
+    if target.primary_key != dataset.primary_key:
+        changed["primary_key"] = target.primary_key
+    kept_name = dataset.primary_key_name if target.primary_key == dataset.primary_key else ""
+    named = request.primary_key_name or kept_name
+    if named != dataset.primary_key_name:
+        changed["primary_key_name"] = named
+    kept = tuple(key for key in dataset.foreign_keys if set(key.columns) <= set(target.schema.names))
+    foreign_keys = request.foreign_keys or kept
+    if foreign_keys != dataset.foreign_keys:
+        changed["foreign_keys"] = foreign_keys
+    return changed
 
 
 def names_in_files(dataset: Dataset) -> set[str]:

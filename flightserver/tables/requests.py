@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from flightserver.catalog.entities import ForeignKey
     from flightserver.catalog.log import Operation
     from flightserver.catalog.transaction import Commits
 
@@ -62,6 +63,9 @@ class WriteRequest:
             keeps the key it has if its columns are still there.
         fill_missing: Whether an append may lack columns that can be null, as INSERT with a list of columns may.
         validate: Whether the batches come from outside and must be checked for offsets and indices out of bounds.
+        primary_key_name: Of the primary key as a constraint; empty for the usual one.
+        foreign_keys: Of the dataset when it is created. Replacing one: its new ones; empty keeps those whose columns
+            are still there. An append has none.
     """
 
     name: str
@@ -76,6 +80,8 @@ class WriteRequest:
     primary_key: tuple[str, ...] = ()
     fill_missing: bool = False
     validate: bool = False
+    primary_key_name: str = ""
+    foreign_keys: tuple[ForeignKey, ...] = ()
 
     @property
     def key(self) -> DatasetKey:
@@ -95,6 +101,8 @@ class CreateRequest:
         primary_key: As in `WriteRequest`.
         comment: On the dataset.
         on_existing: What to do when the name is taken.
+        primary_key_name: As in `WriteRequest`.
+        foreign_keys: Of the dataset.
     """
 
     name: str
@@ -104,6 +112,8 @@ class CreateRequest:
     primary_key: tuple[str, ...] = ()
     comment: str = ""
     on_existing: OnExisting = OnExisting.REFUSE
+    primary_key_name: str = ""
+    foreign_keys: tuple[ForeignKey, ...] = ()
 
     @property
     def key(self) -> DatasetKey:

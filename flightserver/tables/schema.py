@@ -24,10 +24,10 @@ import pyarrow as pa
 
 from flightserver.errors import InvalidRequest, SchemaDrift, SchemaMismatch
 from flightserver.tables.casts import conform_array
-from flightserver.tables.types import canonical_type, describe, widened
+from flightserver.tables.types import canonical_type, decoded, describe, widened
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 ROW_ID = "_rid"
 """Name of the column that holds a row's place in its segment."""
@@ -75,16 +75,49 @@ def canonical(schema: pa.Schema) -> pa.Schema:
     """The schema that a dataset has when it is created from data with this one.
 
     Raises:
-        SchemaMismatch: There is no column; a name is empty, reserved or used twice; a type can't be kept.
+        SchemaMismatch: There is no column; a name is empty, reserved, used twice or no proper text; a type can't be
+            kept.
     """
     if not len(schema):
         msg = "the data has no columns: a dataset needs at least one"
         raise SchemaMismatch(msg)
+    check_text(schema)
     seen: set[str] = set()
     for name in schema.names:
         _check_column_name(name, seen)
         seen.add(name)
     return pa.schema([_canonical_field(field) for field in schema])
+
+
+def check_text(schema: pa.Schema) -> None:
+    """Return when all names in a schema, those inside of types too, are text that the engine can take.
+
+    Arrow does not look at them when it decodes a schema. The engine panics at what isn't UTF-8, and is handed names as
+    C strings, which end at a NUL: two columns could become one.
+
+    Raises:
+        SchemaMismatch: One is not UTF-8, or holds a NUL; says in which column.
+    """
+    for place, field in enumerate(schema, start=1):
+        try:
+            text = "".join([*_texts(field), (field.metadata or {}).get(COMMENT, b"").decode()])
+        except UnicodeDecodeError:
+            msg = f"a name, type or comment of column {place} is not UTF-8: send text as UTF-8"
+            raise SchemaMismatch(msg) from None
+        if "\0" in text:
+            msg = f"a name, type or comment of column {place} holds a NUL character: send it without"
+            raise SchemaMismatch(msg)
+
+
+def _texts(field: pa.Field) -> Iterator[str]:
+    """Its name, and the names and time zones inside of its type."""
+    yield field.name
+    values = decoded(field.type)
+    if pa.types.is_timestamp(values):
+        yield values.tz or ""
+    elif pa.types.is_nested(values):
+        for place in range(values.num_fields):
+            yield from _texts(values.field(place))
 
 
 def _check_column_name(name: str, seen: set[str]) -> None:

@@ -245,7 +245,7 @@ class Tables:
         with SegmentWriter(bucket, request.name, target.schema, self._layout, primary_key=target.primary_key) as writer:
             for number, batch in enumerate(batches):
                 if request.validate:
-                    _validate(batch, number)
+                    check_valid(batch, number)
                 writer.write(conform(batch, target.schema))
             return writer.finish()
 
@@ -282,10 +282,15 @@ def added_segments(update: Update) -> tuple[Segment, ...]:
     return update.segments if isinstance(update, AppendSegments | ReplaceSegments | RewriteSegments) else ()
 
 
-def _validate(batch: pa.RecordBatch, number: int) -> None:
+def check_valid(batch: pa.RecordBatch, number: int) -> None:
+    """Return when a batch that a client sent is valid Arrow in every byte.
+
+    Raises:
+        InvalidRequest: It isn't; says which one it is.
+    """
     try:
         batch.validate(full=True)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         msg = f"record batch {number} is not valid Arrow ({error}): nothing was written; send it again, intact"
         raise InvalidRequest(msg) from None
 

@@ -1,4 +1,4 @@
-"""The web server: uvicorn on a thread of its own, beside the Flight server.
+"""The web server: uvicorn on a thread of its own, beside the Flight server; HTTPS where it is given a context for it.
 
 The socket is bound and listening before `start` returns, so its port is known, and a port that is taken is an error of
 the caller's thread. uvicorn installs signal handlers on the main thread only, so stopping is up to `stop`.
@@ -16,6 +16,8 @@ import uvicorn
 from flightserver.errors import BackendUnavailable, InvalidRequest
 
 if TYPE_CHECKING:
+    import ssl
+
     from starlette.types import ASGIApp
 
 _GRACE_SECONDS = 1
@@ -29,9 +31,11 @@ class WebServer:
         app: The application; it has no lifespan events.
         host: Address to listen on, IPv4 or IPv6.
         port: Port to listen on; 0 for any that is free.
+        tls: Serves HTTPS; None serves HTTP.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._scheme = "http" if tls is None else "https"
         self._host = host
         self._asked_port = port
         config = uvicorn.Config(
@@ -45,6 +49,8 @@ class WebServer:
             server_header=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
+        config.load()
+        config.ssl = tls
         self._server = uvicorn.Server(config)
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -59,7 +65,7 @@ class WebServer:
     def url(self) -> str:
         """Address of the status page, once it is started."""
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}/"
+        return f"{self._scheme}://{host}:{self._port}/"
 
     def start(self) -> None:
         """Listen, and return when requests are answered.

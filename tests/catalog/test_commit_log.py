@@ -273,13 +273,11 @@ def test_an_update_that_this_release_does_not_know_is_refused_as_newer(objects: 
     catalog.commit(transaction(create("people", 3)))
 
     def add_update(commit: dict[str, Any]) -> None:
-        commit["transactions"][0]["updates"].append({"type": "put_policy", "name": "v"})
+        commit["transactions"][0]["updates"].append({"type": "put_wish", "name": "v"})
 
     edit(objects, 2, add_update)
 
-    with pytest.raises(
-        InternalError, match=r"a newer version of flightserver wrote commit 2 .*\(put_policy\): upgrade"
-    ):
+    with pytest.raises(InternalError, match=r"a newer version of flightserver wrote commit 2 .*\(put_wish\): upgrade"):
         Catalog.open(objects)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cli.conftest import Finished
 
-COMMANDS = ("serve", "demo", "doctor", "query", "ingest", "action", "buckets")
+COMMANDS = ("serve", "demo", "doctor", "query", "ingest", "action", "buckets", "users", "roles", "policies")
 
 
 def test_help_lists_every_command(command: Callable[..., Finished]) -> None:

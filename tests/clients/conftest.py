@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import adbc_driver_flightsql.dbapi as flightsql
 import pytest
+from clients.jdbc_program import jdbc, jdbc_connection
+from clients.sqlalchemy_environment import sqlalchemy_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import RunningServer
+
+__all__ = ["jdbc", "jdbc_connection", "sqlalchemy_python"]
 
 
 @pytest.fixture

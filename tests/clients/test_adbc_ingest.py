@@ -181,11 +181,6 @@ def test_a_place_that_does_not_exist_is_refused(cursor: Any, where: dict[str, st
         cursor.adbc_ingest("people", people(), mode="create", **where)
 
 
-def test_temporary_tables_are_refused(cursor: Any) -> None:
-    with pytest.raises(flightsql.Error, match="temporary"):
-        cursor.adbc_ingest("people", people(), mode="create", temporary=True)
-
-
 @pytest.mark.parametrize("name", ["Mixed Case", 'quo"ted', "select", "łódź", "dots.in.it"])
 def test_a_table_may_have_any_name_that_sql_can_quote(cursor: Any, name: str) -> None:
     cursor.adbc_ingest(name, people(), mode="create")

@@ -103,6 +103,30 @@ def test_get_objects_filters_columns(catalogued: Any) -> None:
     assert columns == {"people": ["name"], "pets": ["name"]}
 
 
+def test_keys_are_read_by_sql_because_the_driver_asks_for_none(connection: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE people (id BIGINT PRIMARY KEY, boss BIGINT REFERENCES people ON DELETE SET NULL)")
+        cursor.execute(
+            "SELECT c.constraint_name, constraint_type, column_name, position_in_unique_constraint, delete_rule "
+            "FROM information_schema.table_constraints c "
+            "JOIN information_schema.key_column_usage k "
+            "ON k.constraint_schema = c.constraint_schema AND k.constraint_name = c.constraint_name "
+            "LEFT JOIN information_schema.referential_constraints r "
+            "ON r.constraint_schema = c.constraint_schema AND r.constraint_name = c.constraint_name "
+            "WHERE c.constraint_schema = 'public' ORDER BY 1"
+        )
+        told = cursor.fetchall()
+
+    listed = connection.adbc_get_objects(depth="all", db_schema_filter="public", table_name_filter="people").read_all()
+    [catalog] = listed.to_pylist()
+    [schema] = [each for each in catalog["catalog_db_schemas"] if each["db_schema_tables"]]
+    assert [table["table_constraints"] for table in schema["db_schema_tables"]] == [[]]
+    assert told == [
+        ("people_boss_fkey", "FOREIGN KEY", "boss", 1, "SET NULL"),
+        ("people_pkey", "PRIMARY KEY", "id", None, None),
+    ]
+
+
 def test_get_objects_of_another_catalog_lists_nothing(catalogued: Any) -> None:
     listed = catalogued.adbc_get_objects(depth="all", catalog_filter="other").read_all()
 

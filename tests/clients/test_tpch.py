@@ -18,7 +18,8 @@ import pyarrow.flight as fl
 import pytest
 from clients.comparing import differences
 
-from flightserver.flight.server import FlightServer
+from flightserver.flight.listening import Listener
+from flightserver.flight.service import Service
 from flightserver.lakehouse import Lakehouse
 from flightserver.settings import load_settings
 
@@ -49,7 +50,7 @@ def lakehouse_uri(parquet: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     data = tmp_path_factory.mktemp("lakehouse")
     settings = load_settings(None, {"server": {"data": data}, "ingest": {"roots": [parquet]}})
     with Lakehouse.open(settings) as lakehouse:
-        server = FlightServer(lakehouse, "127.0.0.1", 0)
+        server = Listener(Service(lakehouse), "127.0.0.1", 0)
         try:
             with fl.connect(server.uri) as client:
                 for table in TABLES:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ class ServerProcess:
 
     def __init__(self, data: Path, *options: str) -> None:
         self.data = data
+        # A file: a pipe that nobody reads would stop the server when the log has filled it.
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # closed with this object
         command = [sys.executable, "-m", "flightserver.cli.main", "serve", "--data", str(data)]
         self._process = subprocess.Popen(  # our own command
             [*command, "--port", "0", "--http-port", "0", *options],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._log,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
@@ -55,8 +58,9 @@ class ServerProcess:
         """Ask it to stop; returns its exit status and what it wrote to stderr."""
         if self._process.poll() is None:
             self._process.send_signal(number)
-        errors = self._process.communicate(timeout=30)[1]
-        return self._process.returncode, errors
+        self._process.communicate(timeout=30)
+        self._log.seek(0)
+        return self._process.returncode, self._log.read()
 
     def __enter__(self) -> Self:
         return self
@@ -66,3 +70,4 @@ class ServerProcess:
     ) -> None:
         if self._process.poll() is None:
             self.kill()
+        self._log.close()

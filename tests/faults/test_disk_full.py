@@ -11,6 +11,7 @@ from faults.ledger import BEFORE, CHANGES, Change, compact, contents, opened
 from faults.space import Space, filled, small_disk
 from query.asking import count, rows, run
 
+from flightserver.access.rights import UNRESTRICTED
 from flightserver.errors import LimitExceeded
 from flightserver.query.request import Request
 from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Objects, S3Timeouts
@@ -160,7 +161,7 @@ def test_a_result_by_pages_that_finds_no_room_is_refused_and_works_when_there_is
     crowded: tuple[Lakehouse, Path],
 ) -> None:
     lakehouse, disk = crowded
-    planned = lakehouse.queries.plan(Request(sql="SELECT * FROM words"))
+    planned = lakehouse.queries.plan(Request(rights=UNRESTRICTED, sql="SELECT * FROM words"))
 
     with filled(disk, MIB), pytest.raises(LimitExceeded, match="the disk of the result store is full"):
         lakehouse.queries.store(planned, 100)

@@ -9,6 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flightserver.access.principal import Principal
+from flightserver.access.rights import Rights
+from flightserver.catalog.identities import ADMIN, AccessState
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
@@ -43,7 +46,7 @@ def run(lakehouse: Lakehouse, tmp_path: Path) -> Run:
     registry = Registry(InteropActions(lakehouse, external, exports).actions())
 
     def run_action(name: str, body: dict[str, Any]) -> list[Any]:
-        call = CallContext("DO_ACTION", user="ada")
+        call = CallContext("DO_ACTION", rights=Rights(Principal("ada", frozenset({ADMIN}), "password"), AccessState()))
         return [json.loads(answer) for answer in registry.get(name).run(call, json.dumps(body).encode())]
 
     return run_action

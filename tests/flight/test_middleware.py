@@ -12,7 +12,6 @@ import pytest
 from flightserver.errors import InvalidRequest
 from flightserver.flight.middleware import (
     MIDDLEWARE,
-    CallContext,
     CallMiddlewareFactory,
     OpenHandshake,
     call_context,
@@ -21,9 +20,12 @@ from flightserver.flight.middleware import (
     send_session,
 )
 from flightserver.flight.sql.sessions import Sessions
+from flightserver.flight.status import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from flightserver.flight.callers import Note
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -41,10 +43,11 @@ class EchoServer(fl.FlightServerBase):
             middleware={MIDDLEWARE: CallMiddlewareFactory(self.sessions, self._complete)},
         )
 
-    def _complete(self, context: CallContext, error: BaseException | None) -> None:
-        self.completed.append((context.rpc, None if error is None else type(error)))
+    def _complete(self, note: Note, error: BaseException | None) -> None:
+        self.completed.append((note.rpc, None if error is None else type(error)))
         self.has_completed.set()
 
+    @translated("DoAction")
     def do_action(self, context: Any, action: Any) -> Iterator[bytes]:
         call = call_context(context)
         if action.type == "set":
@@ -197,6 +200,22 @@ def test_the_header_is_stronger_than_the_session() -> None:
 def test_two_buckets_in_one_call_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="names 2 buckets; expected one"):
         read_headers("DoGet", {"x-lakehouse-bucket": ["a", "b"]}, Sessions())
+
+
+def test_the_session_is_stronger_than_the_header_that_names_a_schema() -> None:
+    sessions = Sessions()
+    session, _ = sessions.set_options("", {"schema": "system"})
+    header: dict[str, list[str | bytes]] = {"schema": [" testing "]}
+    cookie: dict[str, list[str | bytes]] = {"cookie": [f"arrow_flight_session_id={session.id}"]}
+
+    assert read_headers("DoGet", header, sessions).schema == "testing"
+    assert read_headers("DoGet", {**header, **cookie}, sessions).schema == "system"
+    assert read_headers("DoGet", {"schema": [""]}, sessions).schema == "public"
+
+
+def test_two_schemas_in_one_call_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="The header schema names 2 schemas; expected one"):
+        read_headers("DoGet", {"schema": ["a", "b"]}, Sessions())
 
 
 @pytest.mark.parametrize("trace", ["", "00-xyz", TRACE.upper(), TRACE + "-1"])

@@ -238,6 +238,6 @@ def test_closing_a_translated_stream_closes_its_source_and_raises_nothing() -> N
 
     stream = translated_batches(source(), "DoGet")
     next(stream)
-    stream.close()  # type: ignore[attr-defined]  # it is a generator
+    stream.close()
 
     assert closed == [True]

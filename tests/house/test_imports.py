@@ -24,6 +24,8 @@ ONLY_IN = {
     "starlette": {"web"},
     "uvicorn": {"web"},
     "rich": {"cli"},
+    "argon2": {"access"},
+    "jwt": {"access"},
     "flightclient": {"cli"},
     "deltalake": {"tables"},
     "pyiceberg": {"tables"},

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from flightserver.access.rights import UNRESTRICTED
 from flightserver.query.request import Request
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def run(lakehouse: Lakehouse, sql: str, **options: Any) -> pa.Table:
     """The whole answer to one statement."""
-    planned = lakehouse.queries.plan(Request(sql=sql, **options))
+    planned = lakehouse.queries.plan(Request(**{"rights": UNRESTRICTED, "sql": sql, **options}))
     return pa.Table.from_batches(lakehouse.queries.stream(planned), schema=planned.schema)
 
 

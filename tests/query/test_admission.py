@@ -132,3 +132,84 @@ def test_never_more_run_than_may_and_every_slot_comes_back() -> None:
     assert (counts.running, counts.waiting) == (0, 0)
     assert (counts.admitted, counts.refused) == (len(most), len(refused))
     assert counts.admitted + counts.refused == 1200
+
+
+def test_one_user_runs_half_of_what_all_may_and_others_find_room() -> None:
+    admission = Admission(max_running=4, max_waiting=0, wait_seconds=PATIENT)
+    with admission.slot(user="ann"), admission.slot(user="ann"):
+        with pytest.raises(Overloaded):
+            admission.slot(user="ann")
+        with admission.slot(user="bob"), admission.slot(user="bob"):
+            assert admission.counts().running == 4
+
+
+def test_nobody_in_particular_may_use_everything() -> None:
+    admission = Admission(max_running=2, max_waiting=0, wait_seconds=PATIENT)
+    with admission.slot(), admission.slot():
+        assert admission.counts().running == 2
+
+
+def test_the_limit_of_a_user_is_named_where_it_is_the_reason() -> None:
+    admission = Admission(max_running=4, max_waiting=2, wait_seconds=0.2, max_per_user=1)
+
+    def refused() -> None:
+        with pytest.raises(Overloaded):
+            admission.slot(user="ann")
+
+    with admission.slot(user="ann"):
+        with pytest.raises(
+            Overloaded, match="1 of them of user 'ann', which is the most of one user; this one has wai"
+        ):
+            admission.slot(user="ann")
+        waiting = in_thread(refused)
+        until(lambda: admission.counts().waiting == 1)
+        with pytest.raises(
+            Overloaded, match="1 statements of user 'ann' are running and 1 are waiting; at most 1 of one"
+        ):
+            admission.slot(user="ann")
+        waiting.join()
+
+
+def test_users_take_turns_however_many_statements_one_has_waiting() -> None:
+    admission = Admission(max_running=1, max_waiting=40, wait_seconds=PATIENT)
+    order: list[str] = []
+
+    def run(user: str) -> None:
+        with admission.slot(user=user):
+            order.append(user)
+
+    threads = []
+    with admission.slot():
+        for number, user in enumerate(["ann"] * 20 + ["bob"] * 3):
+            threads.append(in_thread(lambda user=user: run(user)))  # type: ignore[misc]  # as above
+            until(lambda number=number: admission.counts().waiting == number + 1)  # type: ignore[misc]  # as above
+    for thread in threads:
+        thread.join()
+    assert order == ["ann", "bob"] * 3 + ["ann"] * 17
+
+
+def test_no_user_runs_more_than_one_may_and_everybody_gets_through() -> None:
+    admission = Admission(max_running=3, max_waiting=64, wait_seconds=PATIENT, max_per_user=2)
+    lock = threading.Lock()
+    running: list[str] = []
+    most = {"ann": 0, "bob": 0, "cid": 0, "all": 0}
+
+    def work(user: str) -> None:
+        for _ in range(60):
+            with admission.slot(user=user) as slot:
+                with lock:
+                    running.append(user)
+                    most[user] = max(most[user], running.count(user))
+                    most["all"] = max(most["all"], len(running))
+                time.sleep(0.0002)
+                with lock:
+                    running.remove(user)
+                slot.pause()
+                slot.resume()
+
+    threads = [in_thread(lambda user=user: work(user)) for user in ["ann"] * 6 + ["bob"] * 3 + ["cid"]]  # type: ignore[misc]  # as above
+    for thread in threads:
+        thread.join()
+    assert most == {"ann": 2, "bob": 2, "cid": 1, "all": 3}
+    counts = admission.counts()
+    assert (counts.running, counts.waiting, counts.admitted, counts.refused) == (0, 0, 600, 0)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from query.asking import rows, run
 
+from flightserver.access.rights import UNRESTRICTED
 from flightserver.catalog.entities import PRIMARY
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
@@ -39,14 +40,16 @@ def between(lakehouse: Lakehouse, start: Moment, end: Moment | None = None) -> D
 
 
 def changes(lakehouse: Lakehouse, start: Moment, end: Moment | None = None) -> list[tuple[Any, ...]]:
-    planned = lakehouse.diffs.rows(between(lakehouse, start, end), Request(sql="diff"))
+    planned = lakehouse.diffs.rows(between(lakehouse, start, end), Request(rights=UNRESTRICTED, sql="diff"))
     table = pa.Table.from_batches(lakehouse.queries.stream(planned), schema=planned.schema)
     return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
 def counts(lakehouse: Lakehouse, start: Moment, end: Moment | None = None) -> RowCounts:
     diff = between(lakehouse, start, end)
-    return counted(diff, lakehouse.queries.stream(lakehouse.diffs.tally(diff, Request(sql="diff"))))
+    return counted(
+        diff, lakehouse.queries.stream(lakehouse.diffs.tally(diff, Request(rights=UNRESTRICTED, sql="diff")))
+    )
 
 
 def write(lakehouse: Lakehouse, table: Any, mode: Mode = Mode.CREATE_APPEND) -> int:
@@ -288,7 +291,7 @@ def test_a_type_that_has_nothing_in_common_is_another_value_in_every_row(lakehou
     diff = compared(then, now)
 
     assert diff.columns_changed == (ColumnChange("x", "x", "string", "double", nullable=True, nullable_was=True),)
-    planned = lakehouse.diffs.rows(diff, Request(sql="diff"))
+    planned = lakehouse.diffs.rows(diff, Request(rights=UNRESTRICTED, sql="diff"))
     table = pa.Table.from_batches(lakehouse.queries.stream(planned), schema=planned.schema)
     assert table.slice(0, 2).to_pylist() == [
         {"_change": "update_before", "k": 1, "x": None},

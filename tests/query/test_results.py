@@ -59,7 +59,6 @@ def test_a_result_without_rows_has_one_empty_page(open_store: Callable[..., Resu
     stored = store.store(SCHEMA, [], 100)
     assert (stored.rows, stored.pages) == (0, 1)
     assert store.page(stored.query_id, 0) == (SCHEMA, [])
-    assert store.batches(stored.query_id) == (SCHEMA, ())
 
 
 def test_a_result_without_columns_keeps_its_row_count(open_store: Callable[..., ResultStore]) -> None:
@@ -99,8 +98,8 @@ def test_small_batches_are_joined_and_large_ones_cut(open_store: Callable[..., R
     store = open_store()
     small = store.store(SCHEMA, (numbered(10, 10 * i) for i in range(1_000)), 100)
     large = store.store(SCHEMA, [numbered(100_000)], 100)
-    assert [batch.num_rows for batch in store.batches(small.query_id)[1]] == [10_000]
-    rows = [batch.num_rows for batch in store.batches(large.query_id)[1]]
+    assert [batch.num_rows for batch in store.page(small.query_id, 0, 10_000)[1]] == [10_000]
+    rows = [batch.num_rows for batch in store.page(large.query_id, 0, 100_000)[1]]
     assert sum(rows) == 100_000
     assert max(rows) <= MAX_BATCH_ROWS
 

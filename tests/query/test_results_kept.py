@@ -13,7 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from query.conftest import MIB, SCHEMA, Clock, files, keep, numbered
 
-from flightserver.errors import BackendUnavailable, InvalidRequest, LimitExceeded, NotFound
+from flightserver.access.principal import Principal
+from flightserver.access.rights import Rights
+from flightserver.catalog.identities import AccessState, Grant, Privilege, Role
+from flightserver.errors import BackendUnavailable, Forbidden, InvalidRequest, LimitExceeded, NotFound
 from flightserver.query.result_file import MAX_BATCH_ROWS
 
 if TYPE_CHECKING:
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flightserver.query.results import ResultStore
+
+
+def of(user: str, roles: frozenset[str] = frozenset(), access: AccessState | None = None) -> Rights:
+    return Rights(Principal(user, roles, "password"), access or AccessState())
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -222,8 +229,8 @@ def test_entries_tell_who_stored_what_the_most_recently_used_first(
     open_store: Callable[..., ResultStore], clock: Clock
 ) -> None:
     store = open_store()
-    first = store.store(SCHEMA, [numbered(7)], 5, sql="SELECT 1", user="ada")
-    second = store.store(SCHEMA, [], 5, sql="SELECT 2", user="bob")
+    first = store.store(SCHEMA, [numbered(7)], 5, sql="SELECT 1", rights=of("ada"))
+    second = store.store(SCHEMA, [], 5, sql="SELECT 2", rights=of("bob"))
     made = clock.now
     clock.advance(1)
     store.page(first.query_id, 0)
@@ -240,7 +247,7 @@ def test_a_reader_finishes_a_result_that_is_forgotten_meanwhile(
 ) -> None:
     store = open_store(max_results=1)
     query_id = keep(store, rows=100_000)
-    _, batches = store.batches(query_id)
+    _, batches = store.page(query_id, 0, 100_000)
     other = keep(store)
     assert files(tmp_path) == [f"{other}.arrows"]
     assert pa.Table.from_batches(batches) == pa.Table.from_batches([numbered(100_000)])
@@ -300,3 +307,16 @@ def test_results_are_stored_by_several_threads_at_once(open_store: Callable[...,
     assert len(stored) == store.count == 100
     for query_id, number in stored:
         assert store.page(query_id, 0)[1] == [numbered(number + 1, number)]
+
+
+def test_a_result_is_for_its_user_under_the_rights_it_was_computed_with(open_store: Callable[..., ResultStore]) -> None:
+    store = open_store()
+    granted = AccessState(1, roles={"analyst": Role("analyst", (Grant((Privilege.SELECT,), "primary", "people"),))})
+    roles = frozenset({"analyst"})
+    query_id = store.store(SCHEMA, [numbered(7)], 5, rights=of("ada", roles, granted)).query_id
+
+    store.check_reader(query_id, of("ada", roles, AccessState(2, roles=granted.roles)))
+    with pytest.raises(Forbidden, match="was computed for another user"):
+        store.check_reader(query_id, of("bob", roles, granted))
+    with pytest.raises(Forbidden, match="your rights have changed since this result was computed"):
+        store.check_reader(query_id, of("ada"))

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from query.asking import bound, count, many_bound, rows, run
 
+from flightserver.access.rights import UNRESTRICTED
 from flightserver.errors import CommitConflict, InvalidRequest, NotFound, SchemaMismatch
 from flightserver.query.request import Request
 
@@ -307,7 +308,7 @@ def test_parameters_work_in_every_place(people: Lakehouse) -> None:
 
 
 def test_the_stream_of_a_change_announces_a_count(people: Lakehouse) -> None:
-    planned = people.queries.plan(Request(sql="DELETE FROM people WHERE id = 1"))
+    planned = people.queries.plan(Request(rights=UNRESTRICTED, sql="DELETE FROM people WHERE id = 1"))
 
     assert planned.schema == pa.schema([pa.field("count", pa.int64(), nullable=False)])
     assert everybody(people) == PEOPLE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -191,6 +193,39 @@ def test_an_idle_transaction_is_rolled_back_and_one_that_only_read_begins_anew(b
         balances(bank, writer)
     assert balances(bank, transactions.get(reader.id)) == [7, 7]
     assert {key for key in objects(bank) - files if "/journal/" in key} == set()
+    transactions.close()
+
+
+def test_a_transaction_whose_client_has_gone_is_rolled_back_though_nobody_begins_another(bank: Lakehouse) -> None:
+    transactions = Transactions(bank.catalog, bank.tables, idle_seconds=0.2)
+    writer = transactions.get(transactions.begin("ada"))
+    files = objects(bank)
+    run(bank, "INSERT INTO journal VALUES (1, 2, 3)", transaction=writer)
+
+    deadline = time.monotonic() + 30
+    while len(transactions) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    with pytest.raises(NotFound, match="without a statement: begin another"):
+        writer.staged()
+    assert objects(bank) == files
+    transactions.close()
+
+
+def test_a_transaction_whose_statement_runs_is_not_idle(bank: Lakehouse) -> None:
+    now = [0.0]
+    transactions = Transactions(bank.catalog, bank.tables, idle_seconds=60, clock=lambda: now[0])
+    writer = transactions.get(transactions.begin("ada"))
+    transfer(bank, writer, 10)
+    now[0] = 61.0
+    sweep = threading.Thread(target=transactions.expire)
+
+    with writer.lock:  # as a statement holds it while it runs
+        sweep.start()
+        sweep.join(30)
+    assert transactions.commit(writer.id) == 3
+    assert balances(bank) == [90, 110]
+    transactions.close()
 
 
 def test_a_key_that_another_adds_meanwhile_is_not_added_twice(bank: Lakehouse) -> None:

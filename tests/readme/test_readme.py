@@ -14,7 +14,8 @@ import flightclient
 import pytest
 
 from flightserver.cli.demo_tables import data_directory
-from flightserver.flight.server import FlightServer
+from flightserver.flight.listening import Listener
+from flightserver.flight.service import Service
 from flightserver.lakehouse import Lakehouse
 from flightserver.settings import load_settings
 
@@ -99,7 +100,7 @@ def demo_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a server that has the demo's table of flights."""
     settings = load_settings(None, {"server": {"data": tmp_path_factory.mktemp("readme") / "data"}})
     with Lakehouse.open(settings) as lakehouse:
-        server = FlightServer(lakehouse, "127.0.0.1", 0)
+        server = Listener(Service(lakehouse), "127.0.0.1", 0)
         with flightclient.connect(server.uri) as client:
             client.ingest_file(data_directory() / "flights.csv.zip", "flights")
         yield server.uri

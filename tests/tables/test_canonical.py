@@ -159,3 +159,11 @@ def test_the_fingerprint_ignores_comments() -> None:
     plain = pa.schema([("a", pa.int8())])
 
     assert fingerprint(pa.schema([pa.field("a", pa.int8(), metadata={"comment": "x"})])) == fingerprint(plain)
+
+
+def test_what_flight_sql_tells_of_columns_is_not_kept() -> None:
+    told = {"ARROW:FLIGHT:SQL:TABLE_NAME": "people", "ARROW:FLIGHT:SQL:REMARKS": "old", "comment": "kept"}
+
+    found = canonical(pa.schema([pa.field("name", pa.string(), metadata=told)]))
+
+    assert found.field("name").metadata == {b"comment": b"kept"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from flightclient.commands import Parameters, Version, encode_object, query_command
-from flightclient.connection import Connection
+from flightclient.connection import Connection, Credential, Tls
 from flightclient.errors import ProtocolError
 from flightclient.pages import PagedResult
 from flightclient.results import IngestResult, Progress, TableInfo, decode_object, decode_result
@@ -26,18 +26,34 @@ DEFAULT_MODE = "create_append"
 """Adds to a dataset, and creates one that isn't there."""
 
 
-def connect(uri: str, token: str | None = None, bucket: str | None = None) -> Client:
+def connect(  # noqa: PLR0913  # what a connection needs; all but the address have defaults
+    uri: str,
+    token: str | None = None,
+    bucket: str | None = None,
+    *,
+    user: str | None = None,
+    password: str | None = None,
+    tls_roots: str | PathLike[str] | None = None,
+    tls_certificate: str | PathLike[str] | None = None,
+    tls_key: str | PathLike[str] | None = None,
+) -> Client:
     """Connect to a server.
 
     Args:
-        uri: Its address, such as `grpc://127.0.0.1:31337`.
-        token: A bearer token, where the server has users.
+        uri: Its address, such as `grpc://127.0.0.1:31337`, or `grpc+tls://host:31337`.
+        token: An API token or another bearer token, where the server has users.
+        user: Name of a user, instead of a token.
+        password: Its password.
         bucket: The bucket for writes, in which unqualified names are looked up first; None for `primary`.
+        tls_roots: File of authorities in PEM that the server's certificate is checked by; None for those of gRPC.
+        tls_certificate: File of the client's own certificate, for a server that asks for one.
+        tls_key: File of its private key.
 
     Raises:
-        InvalidRequest: The address can't be read. Whether a server answers there shows in the first call.
+        InvalidRequest: The address or a file can't be read, or token, user and password don't go together. Whether a
+            server answers there shows in the first call.
     """
-    return Client(Connection(uri, token, bucket))
+    return Client(Connection(uri, Credential(token, user, password), bucket, Tls(tls_roots, tls_certificate, tls_key)))
 
 
 class Client:

@@ -14,6 +14,7 @@ from flightserver.federation.lifecycle import AppliedBy, applied_by, described, 
 from flightserver.federation.presigning import presign
 from flightserver.federation.usage import Amount, Usage, measure
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.permissions import ADMIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,6 +112,7 @@ class BucketObjectActions:
                 "Objects and bytes in a bucket, by kind and by dataset.",
                 BucketRequest,
                 UsageResponse,
+                ADMIN,
                 self._usage,
             ),
             Action(
@@ -118,6 +120,7 @@ class BucketObjectActions:
                 "A URL that reads or writes one object of an S3 bucket for a while, without credentials.",
                 PresignRequest,
                 PresignResponse,
+                ADMIN,
                 self._presign,
             ),
             Action(
@@ -125,6 +128,7 @@ class BucketObjectActions:
                 "Set the rules by which objects of a bucket expire or change their storage class.",
                 SetLifecycleRequest,
                 LifecycleResponse,
+                ADMIN,
                 self._set_lifecycle,
             ),
             Action(
@@ -132,6 +136,7 @@ class BucketObjectActions:
                 "The lifecycle rules of a bucket, and who applies them.",
                 BucketRequest,
                 LifecycleResponse,
+                ADMIN,
                 self._get_lifecycle,
             ),
         ]

@@ -17,6 +17,7 @@ from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
 from flightserver.federation.service import Dropped
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.permissions import ADMIN, CALLER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,22 +151,28 @@ class BucketActions:
     def actions(self) -> list[Action]:
         """The actions."""
         return [
-            Action("bucket.list", "The buckets, and which can be reached.", ListRequest, BucketList, self._list),
+            Action(
+                "bucket.list", "The buckets, and which can be reached.", ListRequest, BucketList, CALLER, self._list
+            ),
             Action(
                 "bucket.create",
                 "Create a bucket: a local directory, or an S3 bucket that is attached or made.",
                 CreateRequest,
                 Created,
+                ADMIN,
                 self._create,
             ),
-            Action("bucket.check", "Find out what a bucket can do, now.", NameRequest, Checked, self._check),
-            Action("bucket.drop", "Drop a bucket.", DropRequest, BucketDropped, self._drop),
-            Action("bucket.rename", "Call a bucket by another name.", RenameRequest, Created, self._rename),
-            Action("bucket.set_limits", "Change how large puts may be.", LimitsRequest, Limited, self._set_limits),
+            Action("bucket.check", "Find out what a bucket can do, now.", NameRequest, Checked, ADMIN, self._check),
+            Action("bucket.drop", "Drop a bucket.", DropRequest, BucketDropped, ADMIN, self._drop),
+            Action("bucket.rename", "Call a bucket by another name.", RenameRequest, Created, ADMIN, self._rename),
+            Action(
+                "bucket.set_limits", "Change how large puts may be.", LimitsRequest, Limited, ADMIN, self._set_limits
+            ),
         ]
 
-    def _list(self, _call: CallContext, _request: ListRequest) -> Iterator[Progress | ActionResponse]:
-        snapshot = self._lakehouse.catalog.snapshot()
+    def _list(self, call: CallContext, _request: ListRequest) -> Iterator[Progress | ActionResponse]:
+        newest = self._lakehouse.catalog.snapshot()
+        snapshot = call.rights.visible(newest, newest)
         homes = [key.bucket for key in snapshot.datasets]
         facts = []
         for one in snapshot.buckets.values():

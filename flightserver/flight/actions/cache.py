@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.permissions import ADMIN
 from flightserver.query.request import Request
 
 if TYPE_CHECKING:
@@ -64,15 +65,20 @@ class CacheActions:
         """The family."""
         return [
             Action(
-                "cache.pin", "Hold a dataset in memory, and its later versions.", PinRequest, CacheResponse, self._pin
+                "cache.pin",
+                "Hold a dataset in memory, and its later versions.",
+                PinRequest,
+                CacheResponse,
+                ADMIN,
+                self._pin,
             ),
-            Action("cache.evict", "Let go of one or all.", EvictRequest, CacheResponse, self._evict),
-            Action("cache.stats", "What is held in memory.", StatsRequest, CacheResponse, self._stats),
+            Action("cache.evict", "Let go of one or all.", EvictRequest, CacheResponse, ADMIN, self._evict),
+            Action("cache.stats", "What is held in memory.", StatsRequest, CacheResponse, ADMIN, self._stats),
         ]
 
     def _dataset(self, call: CallContext, request: ActionRequest, name: str) -> Dataset:
         bucket = request.bucket or call.bucket
-        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema))
+        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
         return scope.dataset(name, request.bucket)
 
     def _pin(self, call: CallContext, request: PinRequest) -> Iterator[Progress | ActionResponse]:

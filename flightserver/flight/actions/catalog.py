@@ -10,6 +10,7 @@ from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.federation.migrating import migrate_buckets
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.permissions import ADMIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,7 @@ def catalog_actions(catalog: Catalog, events: Events) -> list[Action]:
             "Make references to the buckets '', 'data' and 'local' of old catalogs say 'primary'.",
             MigrateRequest,
             Migrated,
+            ADMIN,
             migrate,
         )
     ]

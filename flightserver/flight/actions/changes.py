@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyarrow as pa
 
+from flightserver.catalog.identities import Privilege
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
 from flightserver.flight.actions.ingest import IngestFileRequest, IngestFileResponse, load_file
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.permissions import Ingesting, OnDataset
 from flightserver.ingest.uploads import is_upload_id
 from flightserver.query.quoting import quoted
 from flightserver.query.request import Request
@@ -111,22 +113,38 @@ class ChangeActions:
                 "Put rows in the place of those with the same primary key, and add the others.",
                 UpsertRequest,
                 IngestFileResponse,
+                Ingesting(self._lakehouse.queries, "upsert"),
                 self._upsert,
             ),
-            Action("dataset.delete", "Delete the rows that have these keys.", DeleteRequest, ChangedRows, self._delete),
-            Action("dataset.truncate", "Delete all rows.", DatasetOnly, ChangedRows, self._truncate),
+            Action(
+                "dataset.delete",
+                "Delete the rows that have these keys.",
+                DeleteRequest,
+                ChangedRows,
+                OnDataset(self._lakehouse.queries, (Privilege.DELETE,)),
+                self._delete,
+            ),
+            Action(
+                "dataset.truncate",
+                "Delete all rows.",
+                DatasetOnly,
+                ChangedRows,
+                OnDataset(self._lakehouse.queries, (Privilege.DELETE,)),
+                self._truncate,
+            ),
             Action(
                 "dataset.alter",
                 "Add, drop and rename columns; set the key, comments and the name.",
                 AlterRequest,
                 Altered,
+                OnDataset(self._lakehouse.queries, (Privilege.ALTER,)),
                 self._alter,
             ),
         ]
 
     def _dataset(self, call: CallContext, request: ActionRequest, name: str) -> Dataset:
         bucket = request.bucket or call.bucket
-        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema))
+        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
         return scope.dataset(name, request.bucket)
 
     def _upsert(self, call: CallContext, request: UpsertRequest) -> Iterator[Progress | ActionResponse]:
@@ -177,7 +195,7 @@ class ChangeActions:
         open_id = transactions.begin(call.user)
         try:
             for sql in _statements(one, request):
-                planned = Request(sql=sql, user=call.user, transaction=transactions.get(open_id))
+                planned = Request(sql=sql, rights=call.rights, transaction=transactions.get(open_id))
                 queries.update(queries.plan(planned))
             transactions.commit(open_id)
         except BaseException:
@@ -185,7 +203,7 @@ class ChangeActions:
             raise
         if request.new_name is not None:
             sql = f"ALTER TABLE {_table_name(one)} RENAME TO {_name(request.new_name)}"
-            queries.update(queries.plan(Request(sql=sql, user=call.user)))
+            queries.update(queries.plan(Request(sql=sql, rights=call.rights)))
         now = self._lakehouse.catalog.snapshot().dataset(request.new_name or one.name, one.bucket)
         names = decode(now.schema).names
         yield Altered(dataset=now.name, bucket=now.bucket, version=now.version, columns=names)

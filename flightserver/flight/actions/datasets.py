@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from flightserver.catalog.identities import Privilege
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.permissions import OnDataset
+from flightserver.query.information_schema import placements
+from flightserver.query.keys import foreign_keys
 from flightserver.query.request import Request
 from flightserver.tables.schema import decode
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from flightserver.catalog.entities import Dataset
     from flightserver.flight.middleware import CallContext
     from flightserver.lakehouse import Lakehouse
+    from flightserver.query.namespace import Scope
 
 
 class DatasetRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -35,6 +40,18 @@ class Column(msgspec.Struct, frozen=True):
     nullable: bool
 
 
+class ForeignKey(msgspec.Struct, frozen=True):
+    """One foreign key of a dataset; `bucket` and `referenced_dataset` are what the other is called now."""
+
+    name: str
+    columns: tuple[str, ...]
+    bucket: str
+    referenced_dataset: str
+    referenced_columns: tuple[str, ...]
+    on_update: str
+    on_delete: str
+
+
 class Described(ActionResponse, frozen=True, kw_only=True):
     """Result of `dataset.describe`."""
 
@@ -42,8 +59,8 @@ class Described(ActionResponse, frozen=True, kw_only=True):
     bucket: str
     id: str
     version: int
-    rows: int
-    bytes: int
+    rows: int | None
+    bytes: int | None
     segments: int
     created: datetime
     primary_key: tuple[str, ...]
@@ -54,6 +71,7 @@ class Described(ActionResponse, frozen=True, kw_only=True):
     tags: dict[str, int] = msgspec.field(default_factory=dict)
     format: str | None = None
     """Of an attached dataset."""
+    foreign_keys: list[ForeignKey] = msgspec.field(default_factory=list)
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -89,38 +107,65 @@ class DatasetActions:
     def actions(self) -> list[Action]:
         """The families."""
         return [
-            Action("dataset.describe", "Columns and facts of a dataset.", DatasetRequest, Described, self._describe),
-            Action("dataset.history", "Versions of a dataset, newest first.", DatasetRequest, History, self._history),
-            Action("dataset.drop", "Drop a dataset.", DatasetRequest, Done, self._drop),
+            Action(
+                "dataset.describe",
+                "Columns and facts of a dataset.",
+                DatasetRequest,
+                Described,
+                OnDataset(self._lakehouse.queries, (Privilege.SELECT,)),
+                self._describe,
+            ),
+            Action(
+                "dataset.history",
+                "Versions of a dataset, newest first.",
+                DatasetRequest,
+                History,
+                OnDataset(self._lakehouse.queries, (Privilege.SELECT,)),
+                self._history,
+            ),
+            Action(
+                "dataset.drop",
+                "Drop a dataset.",
+                DatasetRequest,
+                Done,
+                OnDataset(self._lakehouse.queries, (Privilege.ALTER,)),
+                self._drop,
+            ),
         ]
 
     def _dataset(self, call: CallContext, request: ActionRequest, name: str) -> Dataset:
+        return self._scope(call, request).dataset(name, request.bucket)
+
+    def _scope(self, call: CallContext, request: ActionRequest) -> Scope:
         bucket = request.bucket or call.bucket
-        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema))
-        return scope.dataset(name, request.bucket)
+        return self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
 
     def _describe(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:
-        one = self._dataset(call, request, request.dataset)
+        scope = self._scope(call, request)
+        one = scope.dataset(request.dataset, request.bucket)
+        hides = bool(call.rights.policies(one.key))
         yield Described(
             dataset=one.name,
             bucket=one.bucket,
             id=one.id,
             version=one.version,
-            rows=one.rows,
-            bytes=one.bytes,
+            rows=None if hides else one.rows,
+            bytes=None if hides else one.bytes,
             segments=len(one.segments),
             created=one.created,
             primary_key=one.primary_key,
             comment=one.comment,
             columns=[Column(field.name, str(field.type), field.nullable) for field in decode(one.schema)],
             deltas=len(one.deltas),
-            dead_rows=sum(segment.dead for segment in one.segments),
+            dead_rows=0 if hides else sum(segment.dead for segment in one.segments),
             tags=one.tags,
             format=None if one.external is None else one.external.format,
+            foreign_keys=_foreign_keys(one, scope),
         )
 
     def _history(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:
         one = self._dataset(call, request, request.dataset)
+        call.rights.require_unprotected(one.key)
         tags: dict[int, list[str]] = {}
         for tag, version in sorted(one.tags.items()):
             tags.setdefault(version, []).append(tag)
@@ -143,3 +188,20 @@ class DatasetActions:
         operation = Operation(id=new_ulid(), kind="drop table", detail=str(one.key), user=call.user)
         self._lakehouse.tables.drop(one.name, one.bucket, operation)
         yield Done()
+
+
+def _foreign_keys(dataset: Dataset, scope: Scope) -> list[ForeignKey]:
+    """Those that refer to a dataset which the client may know of."""
+    return [
+        ForeignKey(
+            name=key.name,
+            columns=key.columns,
+            bucket=other.schema,
+            referenced_dataset=other.table,
+            referenced_columns=key.referenced,
+            on_update=key.on_update,
+            on_delete=key.on_delete,
+        )
+        for schema, table, key, other in foreign_keys(list(placements(scope)))
+        if (schema, table) == dataset.key
+    ]

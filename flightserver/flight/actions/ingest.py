@@ -12,6 +12,7 @@ import msgspec
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.permissions import Ingesting
 from flightserver.ingest.service import FileRequest
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from flightserver.flight.middleware import CallContext
     from flightserver.ingest.service import Ingest
     from flightserver.ingest.source import Progress as FileProgress
+    from flightserver.query.service import Queries
     from flightserver.tables.writes import WriteResult
     from flightserver.telemetry import Metrics
 
@@ -76,7 +78,7 @@ def load_file(
         yield answer
 
 
-def ingest_actions(ingest: Ingest, metrics: Metrics) -> list[Action]:
+def ingest_actions(ingest: Ingest, metrics: Metrics, queries: Queries) -> list[Action]:
     """The family."""
 
     def ingest_file(call: CallContext, request: IngestFileRequest) -> Iterator[Progress | ActionResponse]:
@@ -88,6 +90,7 @@ def ingest_actions(ingest: Ingest, metrics: Metrics) -> list[Action]:
             "Load a file (CSV, JSON, Parquet, Arrow; compressed or not) into a dataset.",
             IngestFileRequest,
             IngestFileResponse,
+            Ingesting(queries),
             ingest_file,
         )
     ]

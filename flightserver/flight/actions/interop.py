@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from flightserver.catalog.identities import Privilege
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.flight.actions.datasets import Column
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.permissions import Creating, OnDataset
 from flightserver.query.request import Request
 from flightserver.tables.exporting import ExportRequest
 from flightserver.tables.external.attaching import AttachRequest
@@ -88,6 +90,7 @@ class InteropActions:
                 "Register a Delta Lake, Iceberg or Lance table, or a directory of Parquet, to be read.",
                 AttachBody,
                 AttachedResponse,
+                Creating(),
                 self._attach,
             ),
             Action(
@@ -95,6 +98,13 @@ class InteropActions:
                 "Write a dataset as plain Parquet files with a manifest.",
                 ExportBody,
                 ExportedResponse,
+                OnDataset(
+                    self._lakehouse.queries,
+                    (
+                        Privilege.SELECT,
+                        Privilege.ALTER,
+                    ),
+                ),
                 self._export,
             ),
         ]
@@ -122,8 +132,12 @@ class InteropActions:
 
     def _export(self, call: CallContext, request: ExportBody) -> Iterator[Progress | ActionResponse]:
         bucket = request.bucket or call.bucket
-        asked = Request(sql="", bucket=bucket, schema=call.schema, as_of=request.version)
-        dataset = self._lakehouse.queries.scope(asked).dataset(request.dataset, request.bucket)
+        asked = Request(sql="", bucket=bucket, schema=call.schema, as_of=request.version, rights=call.rights)
+        scope = self._lakehouse.queries.scope(asked)
+        dataset = scope.dataset(request.dataset, request.bucket)
+        # At another version the name may mean a dataset that is called otherwise now.
+        now = call.rights.key_now(dataset, scope.newest or scope.snapshot) or dataset.key
+        call.rights.require((Privilege.SELECT, Privilege.ALTER), now)
         export = self._exports.export(
             ExportRequest(dataset, request.destination, request.partition_by, request.file_bytes)
         )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from flightserver.catalog.identities import Privilege
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.permissions import OnDataset
 from flightserver.query.request import Request
 from flightserver.tables.compaction import CompactResult
 
@@ -54,6 +56,7 @@ class MaintenanceActions:
                 "Fold deltas into new files of a good size, and sort the rows if asked to.",
                 CompactRequest,
                 Compacted,
+                OnDataset(self._lakehouse.queries, (Privilege.ALTER,)),
                 self._compact,
             )
         ]
@@ -61,7 +64,7 @@ class MaintenanceActions:
     def _compact(self, call: CallContext, request: CompactRequest) -> Iterator[Progress | ActionResponse]:
         lakehouse = self._lakehouse
         bucket = request.bucket or call.bucket
-        scope = lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema))
+        scope = lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
         found = scope.dataset(request.dataset, request.bucket)
         wanted = lakehouse.compactor.wanted(request.target_bytes)
         ordered = lakehouse.sorting.ordered(request.sort_by, request.z_order)

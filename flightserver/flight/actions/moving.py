@@ -7,11 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from flightserver.catalog.entities import PRIMARY
+from flightserver.catalog.identities import Privilege
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
 from flightserver.federation.mirroring import Mirrored
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.permissions import ADMIN, OnDataset
 from flightserver.query.request import Request
 from flightserver.tables.moving import Moved
 
@@ -78,6 +80,7 @@ class MovingActions:
                 "Make another bucket the home of a dataset: its files are copied there, with its history kept.",
                 MoveRequest,
                 MoveResponse,
+                OnDataset(self._lakehouse.queries, (Privilege.ALTER,), create_in="to"),
                 self._move,
             ),
             Action(
@@ -85,12 +88,14 @@ class MovingActions:
                 "Copy what bucket rescue lacks of a bucket's datasets, now or from now on.",
                 MirrorRequest,
                 MirrorResponse,
+                ADMIN,
                 self._mirror,
             ),
         ]
 
     def _move(self, call: CallContext, request: MoveRequest) -> Iterator[Progress | ActionResponse]:
-        scope = self._lakehouse.queries.scope(Request(sql="", bucket=request.bucket or call.bucket))
+        bucket = request.bucket or call.bucket
+        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
         found = scope.dataset(request.dataset, request.bucket)
         operation = Operation(new_ulid(), "move", f"{found.key} to bucket {request.to}", call.user)
         with closing(self._lakehouse.mover.move(found.key, request.to, operation)) as running:

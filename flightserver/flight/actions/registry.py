@@ -18,6 +18,11 @@ from flightserver.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from flightserver.flight.middleware import CallContext
+    from flightserver.flight.permissions import Permission
+
+
+_NAMES = ("bucket", "dataset", "name", "role", "user", "to")
+"""Fields of requests that name what an action is about."""
 
 
 class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -48,6 +53,7 @@ class Action:
     Attributes:
         name: `family.verb`, the type of the Flight action.
         summary: One sentence for people.
+        needs: What a caller must be allowed.
         handler: Yields any number of `Progress` and, last, the response.
     """
 
@@ -55,6 +61,7 @@ class Action:
     summary: str
     request: type[ActionRequest]
     response: type[ActionResponse]
+    needs: Permission
     handler: Handler
     _decoder: msgspec.json.Decoder[Any] = field(init=False, repr=False, compare=False)
 
@@ -72,16 +79,25 @@ class Action:
 
         Raises:
             InvalidRequest: The body is not a JSON object of the request type; names the field.
+            Forbidden: The caller may not.
         """
         try:
             request = self._decoder.decode(body or b"{}")
         except msgspec.ValidationError as error:
             raise InvalidRequest(f"the body of action {self.name} is not valid: {error}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"the body of action {self.name} must be a JSON object: {error}") from None
+        call.note.about = _named(request)
+        self.needs.check(call, f"action {self.name}", request)
         for answer in self.handler(call, request):
             kind = "progress" if isinstance(answer, Progress) else "result"
             yield msgspec.json.encode({kind: answer})
+
+
+def _named(request: ActionRequest) -> str:
+    """What a request is about, for the audit trail: names only, because other fields may hold secrets."""
+    named = ((name, getattr(request, name, None)) for name in _NAMES)
+    return " ".join(f"{name}={value}" for name, value in named if isinstance(value, str) and value)
 
 
 class Registry:

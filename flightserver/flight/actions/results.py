@@ -6,6 +6,7 @@ from datetime import datetime  # noqa: TC003  # msgspec resolves the annotations
 from typing import TYPE_CHECKING, Any
 
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.permissions import CALLER
 from flightserver.flight.plain import PlainQuery
 from flightserver.flight.sql.statements import Wanted
 
@@ -64,7 +65,8 @@ def result_actions(queries: Queries, statements: Statements, results: ResultStor
             expires_at=stored.expires_at,
         )
 
-    def close(_: CallContext, request: ResultCloseRequest) -> Iterator[Progress | ActionResponse]:
+    def close(call: CallContext, request: ResultCloseRequest) -> Iterator[Progress | ActionResponse]:
+        results.check_reader(request.query_id, call.rights)
         results.close(request.query_id)
         yield ResultCloseResponse()
 
@@ -74,7 +76,8 @@ def result_actions(queries: Queries, statements: Statements, results: ResultStor
             "Run a query once and keep its result, to be read by pages.",
             ResultCreateRequest,
             ResultCreateResponse,
+            CALLER,
             create,
         ),
-        Action("result.close", "Forget a kept result.", ResultCloseRequest, ResultCloseResponse, close),
+        Action("result.close", "Forget a kept result.", ResultCloseRequest, ResultCloseResponse, CALLER, close),
     ]

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from flightserver.catalog.entities import PRIMARY
+from flightserver.catalog.identities import Privilege
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.permissions import ADMIN, OnDataset
 from flightserver.query.diff import RowCounts, counted
 from flightserver.query.request import Request
 from flightserver.tables.collecting import MOST_HOURS, Step
@@ -128,22 +130,38 @@ class VersionActions:
                 "Give a dataset the rows, schema and key that it had at a version.",
                 RestoreRequest,
                 VersionResponse,
+                OnDataset(self._lakehouse.queries, (Privilege.ALTER,)),
                 self._restore,
             ),
-            Action("dataset.tag", "Name a version of a dataset.", TagRequest, VersionResponse, self._tag),
-            Action("dataset.diff", "What differs between two versions.", DiffRequest, DiffResponse, self._diff),
+            Action(
+                "dataset.tag",
+                "Name a version of a dataset.",
+                TagRequest,
+                VersionResponse,
+                OnDataset(self._lakehouse.queries, (Privilege.ALTER,)),
+                self._tag,
+            ),
+            Action(
+                "dataset.diff",
+                "What differs between two versions.",
+                DiffRequest,
+                DiffResponse,
+                OnDataset(self._lakehouse.queries, (Privilege.SELECT,)),
+                self._diff,
+            ),
             Action(
                 "bucket.collect",
                 "Delete files that no version within retention names.",
                 CollectRequest,
                 CollectResponse,
+                ADMIN,
                 self._collect,
             ),
         ]
 
     def _dataset(self, call: CallContext, request: ActionRequest, name: str) -> Dataset:
         bucket = request.bucket or call.bucket
-        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema))
+        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
         return scope.dataset(name, request.bucket)
 
     def _restore(self, call: CallContext, request: RestoreRequest) -> Iterator[Progress | ActionResponse]:
@@ -193,7 +211,7 @@ class VersionActions:
         request = Request(
             sql=f"dataset.diff of {diff.now.key} from version {diff.then.version} to {diff.now.version}",
             timeout_seconds=call.session.options.query_timeout,
-            user=call.user,
+            rights=call.rights,
             operation=new_ulid(),
             is_cancelled=call.is_cancelled,
         )

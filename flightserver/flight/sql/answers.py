@@ -16,9 +16,18 @@ from flightserver.errors import InvalidRequest
 from flightserver.flight.sql import messages as m
 from flightserver.flight.sql import metadata
 from flightserver.flight.sql.info import sql_info
-from flightserver.flight.sql.metadata import PrimaryKeyColumn, SchemaRow, TableRow, is_referred_to
+from flightserver.flight.sql.metadata import (
+    RULES,
+    VIEW,
+    ForeignKeyColumn,
+    PrimaryKeyColumn,
+    SchemaRow,
+    TableRow,
+    is_referred_to,
+)
 from flightserver.flight.sql.types import xdbc_type_info
-from flightserver.query.information_schema import placements, primary_keys
+from flightserver.query.information_schema import placements
+from flightserver.query.keys import foreign_keys, primary_keys
 from flightserver.query.namespace import CATALOG, Scope
 from flightserver.query.request import Request
 from flightserver.tables.schema import decode, visible
@@ -30,16 +39,19 @@ if TYPE_CHECKING:
     from flightserver.flight.middleware import CallContext
     from flightserver.query.information_schema import InformationSchema
     from flightserver.query.service import Queries
+    from flightserver.query.temporary import TemporaryTables
 
 TABLE = "TABLE"
-VIEW = "VIEW"
+LOCAL_TEMPORARY = "LOCAL TEMPORARY"
+"""JDBC's name, which ODBC has too."""
 
 
 class Answers:
     """Answers metadata commands."""
 
-    def __init__(self, queries: Queries, information_schema: InformationSchema) -> None:
+    def __init__(self, queries: Queries, information_schema: InformationSchema, temporary: TemporaryTables) -> None:
         self._queries = queries
+        self._temporary = temporary
         self._information_schema = information_schema
 
     def schema(self, command: m.Command) -> pa.Schema:
@@ -76,7 +88,9 @@ class Answers:
         Raises:
             InvalidRequest: The command is none that has an answer.
         """
-        scope = self._queries.scope(Request(sql="", bucket=call.bucket, as_of=call.session.options.as_of))
+        scope = self._queries.scope(
+            Request(sql="", bucket=call.bucket, as_of=call.session.options.as_of, rights=call.rights)
+        )
         match command:
             case m.GetSqlInfo(info=ids):
                 answer = sql_info(ids)
@@ -88,25 +102,31 @@ class Answers:
                 rows = [SchemaRow(CATALOG, name) for name in scope.schemas()]
                 answer = metadata.db_schemas(metadata.matching_schemas(command, rows))
             case m.GetTables():
-                found = metadata.matching_tables(command, self._tables(scope))
+                found = metadata.matching_tables(command, self._tables(scope, call))
                 answer = metadata.tables(found, include_schema=command.include_schema)
             case m.GetTableTypes():
-                answer = metadata.table_types([TABLE, VIEW])
+                answer = metadata.table_types([TABLE, VIEW, LOCAL_TEMPORARY])
             case m.GetPrimaryKeys(table=reference):
                 answer = metadata.primary_keys(_primary_key(scope, reference))
             case m.GetExportedKeys() | m.GetImportedKeys() | m.GetCrossReference():
-                answer = metadata.foreign_keys()
+                answer = _foreign_key_table(scope, command)
             case _:
                 raise InvalidRequest(f"{type(command).__name__} has no answer to read")
         return answer
 
-    def _tables(self, scope: Scope) -> Iterator[TableRow]:
+    def _tables(self, scope: Scope, call: CallContext) -> Iterator[TableRow]:
+        for name, (schema, _) in self._temporary.given(call.owner).items():
+            yield TableRow(CATALOG, "", name, LOCAL_TEMPORARY, partial(_as_it_is, schema))
         for schema, name, one in placements(scope):
             kind = VIEW if isinstance(one, CatalogView) else TABLE
             yield TableRow(CATALOG, schema, name, kind, partial(_columns, one))
-        for schema, tables in self._information_schema.fixed().items():
+        for schema, tables in self._information_schema.fixed(scope).items():
             for name, columns in tables.items():
                 yield TableRow(CATALOG, schema, name, VIEW, partial(pa.schema, columns))
+
+
+def _as_it_is(schema: pa.Schema) -> pa.Schema:
+    return schema
 
 
 def _columns(relation: Dataset | CatalogView) -> pa.Schema:
@@ -114,7 +134,37 @@ def _columns(relation: Dataset | CatalogView) -> pa.Schema:
 
 
 def _primary_key(scope: Scope, reference: m.TableReference) -> Iterator[PrimaryKeyColumn]:
-    for schema, name, columns in primary_keys(scope):
-        if is_referred_to(reference, CATALOG, schema, name):
+    for schema, table, name, columns in primary_keys(placements(scope)):
+        if is_referred_to(reference, CATALOG, schema, table):
             for sequence, column in enumerate(columns, start=1):
-                yield PrimaryKeyColumn(CATALOG, schema, name, column, f"{name}_pkey", sequence)
+                yield PrimaryKeyColumn(CATALOG, schema, table, column, name, sequence)
+
+
+def _foreign_key_table(scope: Scope, command: m.GetExportedKeys | m.GetImportedKeys | m.GetCrossReference) -> pa.Table:
+    match command:
+        case m.GetExportedKeys(table=referenced):
+            return metadata.exported_keys(_foreign_keys(scope, referenced, None))
+        case m.GetImportedKeys(table=referring):
+            return metadata.imported_keys(_foreign_keys(scope, None, referring))
+        case m.GetCrossReference(parent=referenced, foreign=referring):
+            return metadata.imported_keys(_foreign_keys(scope, referenced, referring))
+
+
+def _foreign_keys(
+    scope: Scope, referenced: m.TableReference | None, referring: m.TableReference | None
+) -> Iterator[ForeignKeyColumn]:
+    """The columns of foreign keys that refer to a table, and that a table has; None is any."""
+    for schema, table, key, other in foreign_keys(list(placements(scope))):
+        if (referenced is None or is_referred_to(referenced, CATALOG, other.schema, other.table)) and (
+            referring is None or is_referred_to(referring, CATALOG, schema, table)
+        ):
+            for sequence, (column, target) in enumerate(zip(key.columns, key.referenced, strict=True), start=1):
+                yield ForeignKeyColumn(
+                    *(CATALOG, other.schema, other.table, target),
+                    *(CATALOG, schema, table, column),
+                    sequence=sequence,
+                    fk_key_name=key.name,
+                    pk_key_name=other.name,
+                    update_rule=RULES[key.on_update],
+                    delete_rule=RULES[key.on_delete],
+                )

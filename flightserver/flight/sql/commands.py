@@ -9,11 +9,13 @@ import pyarrow.flight as fl
 
 from flightserver.errors import InvalidRequest
 from flightserver.flight.sql import messages as m
-from flightserver.flight.sql.statements import TICKET_SECONDS, Wanted
+from flightserver.flight.sql.statements import TICKET_SECONDS, Wanted, wanted_plan
 from flightserver.flight.tickets import MetadataTicket
 from flightserver.query.wire import sliced
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
 
     from flightserver.flight.middleware import CallContext
@@ -38,7 +40,7 @@ class Commands:
         Raises:
             InvalidRequest: The command can't be read.
         """
-        wanted = self._wanted(command)
+        wanted = self._wanted(call, command)
         if wanted is not None:
             return self._statements.info(call, descriptor, wanted)
         schema = self._answers.schema(command)
@@ -48,35 +50,34 @@ class Commands:
 
     def schema(self, call: CallContext, command: m.Command) -> pa.Schema:
         """Answers GetSchema; nothing runs."""
-        wanted = self._wanted(command)
+        wanted = self._wanted(call, command)
         return self._answers.schema(command) if wanted is None else self._statements.plan(call, wanted).schema
 
-    def stream(self, call: CallContext, command: m.Command) -> fl.FlightDataStream:
-        """Streams the answer to a metadata command."""
+    def stream(self, call: CallContext, command: m.Command) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """The answer to a metadata command: schema and rows."""
         table = self._answers.table(command, call)
         # Schemas of thousands of tables are more than clients accept as one message.
-        pieces = (piece for batch in table.to_batches() for piece in sliced(batch))
-        return fl.GeneratorStream(table.schema, pieces)
+        return table.schema, (piece for batch in table.to_batches() for piece in sliced(batch))
 
-    def _wanted(self, command: m.Command) -> Wanted | None:
+    def _wanted(self, call: CallContext, command: m.Command) -> Wanted | None:
         """The statement that a command runs; None for metadata.
 
         Raises:
             InvalidRequest: The command can't be read.
         """
         match command:
-            case m.StatementQuery(query=sql, transaction_id=transaction):
-                return Wanted(sql=sql, transaction=transaction)
-            case m.StatementUpdate(query=sql, transaction_id=transaction):
-                return Wanted(sql=sql, transaction=transaction)
+            case (
+                m.StatementQuery(query=sql, transaction_id=transaction)
+                | m.StatementUpdate(query=sql, transaction_id=transaction)
+            ):
+                return Wanted(sql=sql, transaction=transaction, described=True)
             case (
                 m.PreparedStatementQuery(prepared_statement_handle=handle)
                 | m.PreparedStatementUpdate(prepared_statement_handle=handle)
             ):
-                prepared = self._prepared.get(handle)
-                return Wanted(sql=prepared.sql, parameters=prepared.parameters, transaction=prepared.transaction)
-            case m.StatementSubstraitPlan():
-                raise InvalidRequest("Substrait plans are not available in this version: send SQL")
+                return self._prepared.get(handle, call.user).wanted()
+            case m.StatementSubstraitPlan(plan=plan, transaction_id=transaction):
+                return wanted_plan(plan, transaction)
             case m.StatementIngest() | m.TicketStatementQuery():
                 raise InvalidRequest(
                     f"{type(command).__name__} can't be read: an ingestion is sent by DoPut, a ticket by DoGet"

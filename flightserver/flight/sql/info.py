@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from flightserver.flight.sql import keywords
 from flightserver.flight.sql.protocol import enum_values
+from flightserver.query.substrait import MAX_VERSION, MIN_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,11 +97,11 @@ _SERVER: Mapping[str, _Fact] = {
     "FLIGHT_SQL_SERVER_ARROW_VERSION": _text(pa.__version__),
     "FLIGHT_SQL_SERVER_READ_ONLY": _NO,
     "FLIGHT_SQL_SERVER_SQL": _YES,
-    "FLIGHT_SQL_SERVER_SUBSTRAIT": _NO,
-    "FLIGHT_SQL_SERVER_SUBSTRAIT_MIN_VERSION": _text(None),
-    "FLIGHT_SQL_SERVER_SUBSTRAIT_MAX_VERSION": _text(None),
+    "FLIGHT_SQL_SERVER_SUBSTRAIT": _YES,
+    "FLIGHT_SQL_SERVER_SUBSTRAIT_MIN_VERSION": _text(MIN_VERSION),
+    "FLIGHT_SQL_SERVER_SUBSTRAIT_MAX_VERSION": _text(MAX_VERSION),
     "FLIGHT_SQL_SERVER_TRANSACTION": _int32(
-        enum_values("SqlSupportedTransaction")["SQL_SUPPORTED_TRANSACTION_TRANSACTION"]
+        enum_values("SqlSupportedTransaction")["SQL_SUPPORTED_TRANSACTION_SAVEPOINT"]
     ),
     "FLIGHT_SQL_SERVER_CANCEL": _YES,
     "FLIGHT_SQL_SERVER_BULK_INGESTION": _YES,
@@ -208,7 +209,7 @@ _TRANSACTIONS_AND_CURSORS: Mapping[str, _Fact] = {
     "SQL_SUPPORTED_CONCURRENCIES_FOR_RESULT_SET_SCROLL_SENSITIVE": _NONE_SUPPORTED,
     "SQL_SUPPORTED_CONCURRENCIES_FOR_RESULT_SET_SCROLL_INSENSITIVE": _NONE_SUPPORTED,
     "SQL_BATCH_UPDATES_SUPPORTED": _YES,
-    "SQL_SAVEPOINTS_SUPPORTED": _NO,
+    "SQL_SAVEPOINTS_SUPPORTED": _YES,
     "SQL_LOCATORS_UPDATE_COPY": _NO,
 }
 

@@ -1,4 +1,4 @@
-"""Result tables of the metadata commands: their schemas, their order, and what clients read in the columns' metadata.
+"""Result tables of the metadata commands: their schemas and their order.
 
 Theory of operation: whoever knows the catalog gives plain rows; `matching_*` filter them as a command asks, and a
 builder sorts them as the specification demands, into a table of exactly its schema. Drivers check the schemas to the
@@ -9,16 +9,15 @@ Specification: https://arrow.apache.org/docs/format/FlightSql.html.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
+from flightserver.flight.sql.columns import TableFacts, annotate
 from flightserver.flight.sql.like import like_pattern
-from flightserver.flight.sql.types import precision, scale, type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from flightserver.flight.sql.messages import GetDbSchemas, GetTables, TableReference
 
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 def _required(name: str, kind: pa.DataType) -> pa.Field:
     return pa.field(name, kind, nullable=False)
 
+
+VIEW = "VIEW"
+"""The kind of table that no statement changes."""
 
 CATALOGS = pa.schema([_required("catalog_name", pa.utf8())])
 
@@ -103,6 +105,28 @@ class PrimaryKeyColumn(NamedTuple):
     sequence: int
 
 
+class ForeignKeyColumn(NamedTuple):
+    """One column of a foreign key; `sequence` counts from 1, rules are numbers of `RULES`."""
+
+    pk_catalog: str
+    pk_db_schema: str
+    pk_table: str
+    pk_column: str
+    fk_catalog: str
+    fk_db_schema: str
+    fk_table: str
+    fk_column: str
+    sequence: int
+    fk_key_name: str | None
+    pk_key_name: str | None
+    update_rule: int
+    delete_rule: int
+
+
+RULES = {"CASCADE": 0, "RESTRICT": 1, "SET NULL": 2, "NO ACTION": 3, "SET DEFAULT": 4}
+"""What happens to rows that refer to a row which changes -> its number, of the enum UpdateDeleteRules."""
+
+
 def _table(rows: Sequence[Sequence[object]], schema: pa.Schema) -> pa.Table:
     columns = list(zip(*rows, strict=True)) or [()] * len(schema)
     return pa.Table.from_arrays(
@@ -134,7 +158,8 @@ def tables(rows: Iterable[TableRow], *, include_schema: bool) -> pa.Table:
 
 
 def _encoded_columns(row: TableRow) -> bytes:
-    schema = annotate(row.columns(), row.catalog, row.db_schema, row.name)
+    table = TableFacts(row.db_schema, row.name, catalog=row.catalog)
+    schema = annotate(row.columns(), table, is_read_only=row.kind == VIEW)
     data: bytes = schema.serialize().to_pybytes()
     return data
 
@@ -150,9 +175,16 @@ def primary_keys(rows: Iterable[PrimaryKeyColumn]) -> pa.Table:
     return _table(ordered, PRIMARY_KEYS)
 
 
-def foreign_keys() -> pa.Table:
-    """Answers GetExportedKeys, GetImportedKeys and GetCrossReference: the server has no foreign keys."""
-    return FOREIGN_KEYS.empty_table()
+def exported_keys(rows: Iterable[ForeignKeyColumn]) -> pa.Table:
+    """Answers GetExportedKeys."""
+    ordered = sorted(rows, key=lambda row: (*row[4:7], row.fk_key_name or "", row.sequence, row))
+    return _table(ordered, FOREIGN_KEYS)
+
+
+def imported_keys(rows: Iterable[ForeignKeyColumn]) -> pa.Table:
+    """Answers GetImportedKeys and GetCrossReference; what the specification leaves open goes by the foreign key."""
+    ordered = sorted(rows, key=lambda row: (*row[:3], row.pk_key_name or "", row.sequence, row))
+    return _table(ordered, FOREIGN_KEYS)
 
 
 def _catalog_matches(wanted: str | None, catalog: str) -> bool:
@@ -185,76 +217,4 @@ def is_referred_to(reference: TableReference, catalog: str, db_schema: str, tabl
         reference.table == table
         and _catalog_matches(reference.catalog, catalog)
         and (reference.db_schema is None or reference.db_schema == db_schema)
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnFacts:
-    """What a client may want to know of a column beyond its Arrow type.
-
-    Attributes:
-        catalog: Of the table.
-        db_schema: Of the table.
-        table: Its name.
-        remarks: A comment, or empty.
-        is_read_only: Whether no statement can change it.
-    """
-
-    catalog: str
-    db_schema: str
-    table: str
-    remarks: str = ""
-    is_read_only: bool = False
-
-
-_PREFIX = "ARROW:FLIGHT:SQL:"
-
-
-def column_metadata(kind: pa.DataType, facts: ColumnFacts) -> dict[str, str]:
-    """Returns the metadata of a column: names of its table, its SQL type, and what can be done with it."""
-    # The specification says DB_SCHEMA_NAME, all implementations read and write SCHEMA_NAME: both are sent.
-    values = {
-        "CATALOG_NAME": facts.catalog,
-        "SCHEMA_NAME": facts.db_schema,
-        "DB_SCHEMA_NAME": facts.db_schema,
-        "TABLE_NAME": facts.table,
-        "TYPE_NAME": type_name(kind),
-        "PRECISION": precision(kind),
-        "SCALE": scale(kind),
-        "IS_AUTO_INCREMENT": False,
-        "IS_CASE_SENSITIVE": type_name(kind) == "VARCHAR",
-        "IS_READ_ONLY": facts.is_read_only,
-        "IS_SEARCHABLE": True,
-        "REMARKS": facts.remarks or None,
-    }
-    return {_PREFIX + key: _metadata_text(value) for key, value in values.items() if value is not None}
-
-
-def _metadata_text(value: str | bool | int) -> str:  # noqa: FBT001  # a value of any kind, not a switch
-    return value if isinstance(value, str) else str(int(value))
-
-
-def annotate(
-    schema: pa.Schema, catalog: str, db_schema: str, table: str, *, remarks: Mapping[str, str] | None = None
-) -> pa.Schema:
-    """Returns a table's schema with the metadata of `column_metadata` in each column, besides what is there already.
-
-    Args:
-        schema: The table's columns.
-        catalog: Its catalog.
-        db_schema: Its schema.
-        table: Its name.
-        remarks: Comments by column name.
-    """
-    comments = remarks or {}
-    return pa.schema(
-        [
-            field.with_metadata(
-                {
-                    **(field.metadata or {}),
-                    **column_metadata(field.type, ColumnFacts(catalog, db_schema, table, comments.get(field.name, ""))),
-                }
-            )
-            for field in schema
-        ]
     )

@@ -111,7 +111,12 @@ def _seconds(value: SessionValue) -> float:
     return seconds
 
 
-def _page_rows(value: SessionValue) -> int:
+def checked_page_rows(value: SessionValue) -> int:
+    """Reads how many rows a page has.
+
+    Raises:
+        InvalidRequest: It is no whole number, or none that a page can have.
+    """
     rows = _number(value)
     if not 1 <= rows <= MAX_PAGE_ROWS or rows != int(rows):
         raise InvalidRequest(f"expected a whole number from 1 to {MAX_PAGE_ROWS}, found {value!r}")
@@ -138,7 +143,7 @@ _CHECKS: Mapping[str, Callable[[SessionValue], str | int | float | datetime]] = 
     "as_of": _as_of,
     "profile": _text,
     "query_timeout": _seconds,
-    "page_rows": _page_rows,
+    "page_rows": checked_page_rows,
 }
 
 

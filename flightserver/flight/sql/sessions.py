@@ -23,6 +23,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from flightserver.access.principal import ANONYMOUS_NAME
 from flightserver.errors import NotFound
 from flightserver.flight.sql.options import Rejected, SessionOptions, changed
 
@@ -40,11 +41,13 @@ class Session:
 
     Attributes:
         id: The value of the cookie; empty for a client that has no session, so only defaults.
+        user: Whose it is; for others there is no such session.
         options: What it chose.
     """
 
     id: str = ""
     options: SessionOptions = field(default_factory=SessionOptions)
+    user: str = ANONYMOUS_NAME
 
 
 NO_SESSION = Session()
@@ -74,52 +77,54 @@ class Sessions:
         self._sessions: OrderedDict[str, _Entry] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, session_id: str) -> Session:
-        """Returns the session of a cookie, or `NO_SESSION` if there is none of this id any more."""
+    def find(self, session_id: str, user: str = ANONYMOUS_NAME) -> Session:
+        """Returns the session of a cookie, or `NO_SESSION` if this user has none of this id any more."""
         with self._lock:
-            entry = self._touch(session_id)
+            entry = self._touch(session_id, user)
             return entry.session if entry is not None else NO_SESSION
 
-    def set_options(self, session_id: str, changes: Mapping[str, SessionValue]) -> tuple[Session, dict[str, Rejected]]:
-        """Sets options, in a new session if there is none of this id.
+    def set_options(
+        self, session_id: str, changes: Mapping[str, SessionValue], user: str = ANONYMOUS_NAME
+    ) -> tuple[Session, dict[str, Rejected]]:
+        """Sets options, in a new session if this user has none of this id.
 
         Args:
             session_id: The cookie's value, or empty.
             changes: New values by name; None, and an empty text, clear an option.
+            user: Whose session it is.
 
         Returns:
             The session as it is now, whose id may be new, and the options that were rejected.
         """
         with self._lock:
-            entry = self._touch(session_id)
+            entry = self._touch(session_id, user)
             if entry is None:
-                entry = _Entry(Session(secrets.token_urlsafe(_ID_BYTES)), self._clock())
+                entry = _Entry(Session(secrets.token_urlsafe(_ID_BYTES), user=user), self._clock())
                 self._sessions[entry.session.id] = entry
                 self._forget_surplus()
             options, rejected = changed(entry.session.options, changes)
-            entry.session = Session(entry.session.id, options)
+            entry.session = Session(entry.session.id, options, user)
             return entry.session, rejected
 
-    def options(self, session_id: str) -> SessionOptions:
+    def options(self, session_id: str, user: str = ANONYMOUS_NAME) -> SessionOptions:
         """Returns the options of a client; one that never had a session has the defaults.
 
         Raises:
             NotFound: The cookie names a session that was closed or forgotten.
         """
-        session = self.find(session_id)
+        session = self.find(session_id, user)
         if session_id and not session.id:
             raise self._unknown()
         return session.options
 
-    def close(self, session_id: str) -> None:
+    def close(self, session_id: str, user: str = ANONYMOUS_NAME) -> None:
         """Forgets a session.
 
         Raises:
             NotFound: There is none of this id.
         """
         with self._lock:
-            entry = self._touch(session_id)
-            if entry is None:
+            if self._touch(session_id, user) is None:
                 raise self._unknown()
             del self._sessions[session_id]
 
@@ -129,9 +134,11 @@ class Sessions:
             self._forget_idle()
             return len(self._sessions)
 
-    def _touch(self, session_id: str) -> _Entry | None:
+    def _touch(self, session_id: str, user: str) -> _Entry | None:
         self._forget_idle()
         entry = self._sessions.get(session_id)
+        if entry is not None and entry.session.user != user:
+            return None
         if entry is not None:
             entry.last_used = self._clock()
             self._sessions.move_to_end(session_id)

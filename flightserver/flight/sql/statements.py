@@ -12,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -19,20 +20,25 @@ import pyarrow.flight as fl
 
 from flightserver.catalog.ulid import new_ulid
 from flightserver.flight.paging import MAX_PAGES
-from flightserver.flight.status import translated_batches
+from flightserver.flight.sql.columns import described as described_schema
 from flightserver.flight.tickets import StatementTicket
+from flightserver.query.columns import origins
 from flightserver.query.namespace import PUBLIC
 from flightserver.query.request import Planned, Request
+from flightserver.query.substrait import check_version, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from datetime import datetime
 
+    from flightserver.access.rights import Rights
     from flightserver.flight.middleware import CallContext
     from flightserver.flight.paging import Paging
+    from flightserver.flight.sql.messages import SubstraitPlan
     from flightserver.flight.tickets import Signer
     from flightserver.query.namespace import Scope
     from flightserver.query.service import Queries
+    from flightserver.query.temporary import TemporaryTables
     from flightserver.query.transactions import Transaction, Transactions
 
 TICKET_SECONDS = 24 * 60 * 60
@@ -44,20 +50,49 @@ _KEPT_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A statement that a client asks for, before the call's session and headers are added."""
+    """A statement that a client asks for, before the call's session and headers are added.
+
+    Attributes:
+        described: Whether columns of the answer shall carry the metadata of Flight SQL.
+        substrait: The statement as a Substrait plan, for which `sql` is a text to show.
+    """
 
     sql: str
     parameters: pa.RecordBatch | None = None
     page_rows: int | None = None
     as_of: int | datetime | None = None
     transaction: bytes | None = None
+    described: bool = False
+    substrait: bytes | None = None
+
+
+def wanted_plan(plan: SubstraitPlan, transaction: bytes | None) -> Wanted:
+    """A Substrait plan as a statement that a client asks for.
+
+    Raises:
+        InvalidRequest: It is of a version of Substrait that can't be read.
+    """
+    check_version(plan.version)
+    return Wanted(sql=shown(plan.plan), transaction=transaction, described=True, substrait=plan.plan)
 
 
 class Statements:
-    """Plans, describes and runs statements for the wire."""
+    """Plans, describes and runs statements for the wire.
 
-    def __init__(self, queries: Queries, signer: Signer, paging: Paging, transactions: Transactions) -> None:
+    Attributes:
+        temporary: The temporary tables that statements see.
+    """
+
+    def __init__(
+        self,
+        queries: Queries,
+        signer: Signer,
+        paging: Paging,
+        transactions: Transactions,
+        temporary: TemporaryTables,
+    ) -> None:
         self._queries = queries
+        self.temporary = temporary
         self._transactions = transactions
         self._signer = signer
         self._paging = paging
@@ -66,15 +101,22 @@ class Statements:
     def plan(self, call: CallContext, wanted: Wanted, *, bucket: str | None = None) -> Planned:
         """Plan a statement with the options of the call; `bucket` wins over those."""
         request = self.request(call, wanted)
-        return self._queries.plan(request if bucket is None else replace(request, bucket=bucket))
+        planned = self._queries.plan(request if bucket is None else replace(request, bucket=bucket))
+        return _described(planned) if wanted.described else planned
 
-    def parameter_schema(self, planned: Planned) -> pa.Schema:
-        """One nullable field per placeholder, whose type is open until a value is bound."""
-        return pa.schema([(name, pa.null()) for name in planned.statement.placeholders])
+    def parameter_types(self, planned: Planned) -> dict[str, pa.DataType | None]:
+        """The type of each placeholder in the statement's order; None where it is open until a value is bound."""
+        types = self._queries.parameter_types(planned)
+        return {name: types.get(name) for name in planned.statement.placeholders}
+
+    @property
+    def queries(self) -> Queries:
+        """Where statements are planned."""
+        return self._queries
 
     def scope(self, call: CallContext, bucket: str | None) -> Scope:
         """What names mean to a call that is no statement."""
-        return self._queries.scope(Request(sql="", bucket=bucket, schema=call.schema))
+        return self._queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
 
     def cancel(self, operation: str) -> bool:
         """Stop the statement that runs under a ticket's operation; False when none does."""
@@ -89,6 +131,7 @@ class Statements:
     ) -> Request:
         """The statement with the options of the call's session and headers, and tables that came with it."""
         options = call.session.options
+        call.note.about, call.note.is_sql = wanted.sql, wanted.substrait is None
         return Request(
             sql=wanted.sql,
             parameters=wanted.parameters,
@@ -96,58 +139,73 @@ class Statements:
             schema=call.schema,
             as_of=wanted.as_of if wanted.as_of is not None else options.as_of,
             timeout_seconds=options.query_timeout,
-            user=call.user,
+            rights=call.rights,
             operation=new_ulid(),
-            given=given or {},
-            transaction=self._transaction(wanted.transaction),
+            given={**self.temporary.given(call.owner), **(given or {})},
+            drop_temporary=partial(self.temporary.drop, call.owner),
+            transaction=self._transaction(wanted.transaction, call.user),
             is_cancelled=is_cancelled or call.is_cancelled,
+            substrait=wanted.substrait,
         )
 
-    def _transaction(self, transaction_id: bytes | None) -> Transaction | None:
-        return None if transaction_id is None else self._transactions.current(transaction_id)
+    def _transaction(self, transaction_id: bytes | None, user: str) -> Transaction | None:
+        if transaction_id is None:
+            return None
+        self._transactions.check_owner(transaction_id, user)
+        return self._transactions.current(transaction_id)
 
     def info(self, call: CallContext, descriptor: Any, wanted: Wanted) -> fl.FlightInfo:
         """What a statement will answer and the tickets that fetch it.
 
         A paged query is run now, into the result store; everything else runs when its ticket is fetched.
         """
-        request = self.request(call, wanted)
-        planned = self._queries.plan(request)
-        page_rows = call.session.options.page_rows if wanted.page_rows is None else wanted.page_rows
+        planned = self.plan(call, wanted)
+        page_rows = call.page_rows if wanted.page_rows is None else wanted.page_rows
         if page_rows is not None and planned.frame is not None:
             return self._paging.info(self._queries.store(planned, page_rows, max_pages=MAX_PAGES), descriptor)
-        return self.planned_info(planned, descriptor)
+        return self.planned_info(planned, descriptor, described=wanted.described)
 
-    def planned_info(self, planned: Planned, descriptor: Any) -> fl.FlightInfo:
+    def planned_info(self, planned: Planned, descriptor: Any, *, described: bool = False) -> fl.FlightInfo:
         """FlightInfo of a statement that runs when its ticket is fetched."""
-        ticket = self._signer.sign(_ticket(planned, int(time.time()) + TICKET_SECONDS))
+        ticket = self._signer.sign(_ticket(planned, int(time.time()) + TICKET_SECONDS, described=described))
         if planned.frame is not None:
             # What changes data is planned when it runs, on the catalog as it is then.
             self._plans.keep(replace(planned, request=replace(planned.request, is_cancelled=None)))
         endpoint = fl.FlightEndpoint(fl.Ticket(ticket), [])
         return fl.FlightInfo(planned.schema, descriptor, [endpoint], -1, -1)
 
-    def read(self, ticket: StatementTicket, is_cancelled: Callable[[], bool]) -> fl.FlightDataStream:
-        """Run the statement of a ticket.
+    def read(
+        self, ticket: StatementTicket, call: CallContext, is_cancelled: Callable[[], bool]
+    ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Run the statement of a ticket, with the rights that its user has now.
 
         Raises:
             NotFound: A version of the catalog that the ticket needs is gone.
         """
         planned = self._plans.take(ticket.execution)
-        request = planned.request if planned is not None else self._ticket_request(ticket)
+        if planned is not None and planned.request.rights is not call.rights:
+            planned = None
+        request = planned.request if planned is not None else self._ticket_request(ticket, call)
         request = replace(request, is_cancelled=is_cancelled)
-        planned = self._queries.plan(request) if planned is None else replace(planned, request=request)
-        return self.stream(planned)
+        if planned is None:
+            planned = self._queries.plan(request)
+            planned = _described(planned) if ticket.described else planned
+        return self.stream(replace(planned, request=request))
 
-    def _ticket_request(self, ticket: StatementTicket) -> Request:
+    def _ticket_request(self, ticket: StatementTicket, call: CallContext) -> Request:
         """What a ticket asks. In a transaction that is still open it reads what the transaction sees by now."""
+        request = replace(
+            _request(ticket, call.rights),
+            given=self.temporary.given(call.owner),
+            drop_temporary=partial(self.temporary.drop, call.owner),
+        )
         if ticket.transaction is None:
-            return _request(ticket)
-        return replace(_request(ticket), as_of=None, transaction=self._transaction(ticket.transaction))
+            return request
+        return replace(request, as_of=None, transaction=self._transaction(ticket.transaction, request.user))
 
-    def stream(self, planned: Planned) -> fl.FlightDataStream:
-        """The rows of a planned statement as they are made."""
-        return fl.GeneratorStream(planned.schema, translated_batches(self._queries.stream(planned), "DoGet"))
+    def stream(self, planned: Planned) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Schema and rows of a planned statement, as they are made."""
+        return planned.schema, self._queries.stream(planned)
 
     def update(self, request: Request) -> int:
         """Run a statement that changes data, and return its count."""
@@ -159,7 +217,12 @@ class Statements:
         return planned.schema, self._queries.stream(planned)
 
 
-def _ticket(planned: Planned, expires_at: int) -> StatementTicket:
+def _described(planned: Planned) -> Planned:
+    """The statement, whose answer's columns carry what Flight SQL tells of columns."""
+    return replace(planned, schema=described_schema(planned.schema, origins(planned)))
+
+
+def _ticket(planned: Planned, expires_at: int, *, described: bool) -> StatementTicket:
     request = planned.request
     return StatementTicket(
         execution=request.operation,
@@ -172,10 +235,12 @@ def _ticket(planned: Planned, expires_at: int) -> StatementTicket:
         query_timeout=request.timeout_seconds,
         user=request.user,
         transaction=None if request.transaction is None else request.transaction.id,
+        described=described,
+        substrait=request.substrait,
     )
 
 
-def _request(ticket: StatementTicket) -> Request:
+def _request(ticket: StatementTicket, rights: Rights) -> Request:
     return Request(
         sql=ticket.sql,
         parameters=None if ticket.parameters is None else _decoded(ticket.parameters),
@@ -183,8 +248,9 @@ def _request(ticket: StatementTicket) -> Request:
         schema=ticket.schema or PUBLIC,
         as_of=ticket.as_of,
         timeout_seconds=ticket.query_timeout,
-        user=ticket.user,
+        rights=rights,
         operation=ticket.execution,
+        substrait=ticket.substrait,
     )
 
 

@@ -15,13 +15,15 @@ from flightserver.flight.sql.protocol import enum_values
 from flightserver.tables.types import decoded, is_any_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _TEXT_LENGTH = 2**31 - 1
 """Values have 32-bit offsets in Arrow."""
 
 MAX_DECIMAL_DIGITS = 76
 """Of a 256-bit decimal."""
+
+_DECIMAL128_DIGITS = 38
 
 _DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}
 _UNSIGNED_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
@@ -120,6 +122,36 @@ def scale(kind: pa.DataType) -> int | None:
 def _fraction_characters(unit: str) -> int:
     digits = _FRACTION_DIGITS[unit]
     return digits + 1 if digits else 0
+
+
+def parameter_type(kind: pa.DataType | None) -> pa.DataType:
+    """Returns the type that is announced for the values of a placeholder.
+
+    Values are taken in any type; this one is what drivers convert to before they send them. It is chosen so that
+    Arrow's JDBC driver (18.3) sends what was meant: it takes only text where the type is unknown, writes milliseconds
+    into timestamps and times of every unit, and can't write decimals of 256 bits, large and view types.
+
+    Args:
+        kind: The type that the engine expects; None if that is unknown.
+    """
+    types = pa.types
+    kind = pa.null() if kind is None else decoded(kind)
+    if types.is_null(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return pa.utf8()
+    if types.is_large_binary(kind) or types.is_binary_view(kind):
+        return pa.binary()
+    if types.is_timestamp(kind):
+        return pa.timestamp("ms", kind.tz)
+    if types.is_time(kind):
+        return pa.time32("ms")
+    if types.is_decimal(kind):
+        return pa.decimal128(min(kind.precision, _DECIMAL128_DIGITS), min(kind.scale, _DECIMAL128_DIGITS))
+    return kind
+
+
+def parameter_schema(types: Mapping[str, pa.DataType | None]) -> pa.Schema:
+    """Returns one nullable field per placeholder, in the order of `types`."""
+    return pa.schema([(name, parameter_type(kind)) for name, kind in types.items()])
 
 
 XDBC_TYPE_INFO = pa.schema(

@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flightserver.catalog.identities import Privilege
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +141,43 @@ class Upsert:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """FOREIGN KEY, or REFERENCES behind a column.
+
+    Attributes:
+        columns: Of the table that has the key.
+        table: That it refers to.
+        referenced: Columns of that table; empty for its primary key.
+        name: Of the constraint; empty for the usual one.
+        on_update: CASCADE, RESTRICT, SET NULL, NO ACTION or SET DEFAULT.
+        on_delete: Likewise.
+    """
+
+    columns: tuple[str, ...]
+    table: TableName
+    referenced: tuple[str, ...] = ()
+    name: str = ""
+    on_update: str = "NO ACTION"
+    on_delete: str = "NO ACTION"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What CREATE TABLE says of keys; an empty name of the primary key stands for the usual one."""
+
+    primary_key: tuple[str, ...] = ()
+    primary_key_name: str = ""
+    foreign_keys: tuple[ForeignKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class AddColumn:
-    """ADD COLUMN: `definition` is the text of the type; the column is nullable."""
+    """ADD COLUMN: `definition` is the text of the type; the column is nullable, and may refer to another table."""
 
     name: str
     definition: str
     if_not_exists: bool = False
+    foreign_key: ForeignKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,15 +205,29 @@ class RenameTable:
 
 @dataclass(frozen=True, slots=True)
 class SetPrimaryKey:
-    """ADD PRIMARY KEY; the name of a constraint is not kept."""
+    """ADD PRIMARY KEY; an empty name of the constraint stands for the usual one."""
 
     columns: tuple[str, ...]
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DropPrimaryKey:
-    """DROP PRIMARY KEY, or DROP CONSTRAINT of whatever name: there are no other constraints."""
+    """DROP PRIMARY KEY."""
 
+
+@dataclass(frozen=True, slots=True)
+class AddForeignKey:
+    """ADD FOREIGN KEY."""
+
+    foreign_key: ForeignKey
+
+
+@dataclass(frozen=True, slots=True)
+class DropConstraint:
+    """DROP CONSTRAINT: a foreign key or the primary key."""
+
+    name: str
     if_exists: bool = False
 
 
@@ -198,7 +247,18 @@ class SetNullable:
     nullable: bool
 
 
-Step = AddColumn | DropColumn | RenameColumn | RenameTable | SetPrimaryKey | DropPrimaryKey | SetType | SetNullable
+Step = (
+    AddColumn
+    | DropColumn
+    | RenameColumn
+    | RenameTable
+    | SetPrimaryKey
+    | DropPrimaryKey
+    | AddForeignKey
+    | DropConstraint
+    | SetType
+    | SetNullable
+)
 """One step of ALTER TABLE."""
 
 
@@ -242,7 +302,51 @@ class DropView:
     exists_ok: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Privileges:
+    """GRANT ... ON, or REVOKE ... ON.
+
+    Attributes:
+        privileges: None for ALL.
+        role: Whose.
+        table: What they are on; None for all of a bucket.
+        bucket: That bucket; empty for all of them.
+    """
+
+    privileges: tuple[Privilege, ...] | None
+    role: str
+    table: TableName | None = None
+    bucket: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """GRANT role TO USER, or REVOKE role FROM USER."""
+
+    role: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRole:
+    """CREATE ROLE."""
+
+    name: str
+    exists_ok: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DropRole:
+    """DROP ROLE."""
+
+    name: str
+    exists_ok: bool = False
+
+
 RowChange = Update | Delete | Merge | Upsert
 """Changes of rows: each has a change query."""
 
-Change = RowChange | AlterTable | Comment | CreateView | DropView
+AccessChange = Privileges | Membership | CreateRole | DropRole
+"""Changes of who may do what: they change no table."""
+
+Change = RowChange | AlterTable | Comment | CreateView | DropView | AccessChange

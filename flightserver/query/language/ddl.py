@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 from sqlglot.tokenizer_core import TokenType
 
 from flightserver.errors import InvalidRequest
+from flightserver.query.language import constraints
 from flightserver.query.language.changes import (
     AddColumn,
+    AddForeignKey,
     AlterTable,
     Comment,
     CreateView,
     DropColumn,
+    DropConstraint,
     DropPrimaryKey,
     DropView,
     RenameColumn,
@@ -24,19 +27,12 @@ from flightserver.query.language.changes import (
     SetPrimaryKey,
     SetType,
 )
+from flightserver.query.language.constraints import KEPT_OF_COLUMNS, REFUSED_OPTIONS
 from flightserver.query.language.reader import QUERY_WORDS, Reader, table_name
 from flightserver.query.language.tokens import word
 
 if TYPE_CHECKING:
     from flightserver.query.language.changes import Step, TableName
-
-KEPT_OF_COLUMNS = "it would not be kept: columns have a type, NOT NULL and PRIMARY KEY"
-"""Why other options of columns are refused."""
-
-REFUSED_OPTIONS = frozenset(
-    {"DEFAULT", "UNIQUE", "REFERENCES", "CHECK", "FOREIGN", "FOREIGN KEY", "GENERATED", "AUTO_INCREMENT"}
-)
-"""Options of columns and tables that would not be kept."""
 
 _NO_VALUE = "rows that exist would have no value for it"
 _REFUSED_OF_NEW_COLUMNS = {
@@ -46,7 +42,7 @@ _REFUSED_OF_NEW_COLUMNS = {
     "PRIMARY KEY": f"PRIMARY KEY is refused, because {_NO_VALUE}: add the column, give it values, then ADD PRIMARY KEY",
 }
 _NESTING = {"(": 1, "[": 1, "<": 1, "<<": 2, ")": -1, "]": -1, ">": -1, ">>": -2}
-_CONSTRAINTS = frozenset({"UNIQUE", "CHECK", "FOREIGN", "FOREIGN KEY", "EXCLUDE"})
+_CONSTRAINTS = frozenset({"UNIQUE", "CHECK", "EXCLUDE"})
 
 
 def alter_table(reader: Reader) -> tuple[TableName, AlterTable]:
@@ -149,24 +145,28 @@ def _step(reader: Reader) -> Step:
 
 
 def _add(reader: Reader) -> Step:
-    constraint = reader.take("CONSTRAINT")
-    if constraint:
-        reader.identifier()
+    constraint = reader.identifier() if reader.take("CONSTRAINT") else ""
     if reader.primary_key():
-        return SetPrimaryKey(reader.names())
+        return SetPrimaryKey(reader.names(), constraint)
+    if constraints.at_foreign_key(reader):
+        return AddForeignKey(constraints.foreign_key(reader, constraint))
     if constraint or reader.peek() in _CONSTRAINTS:
-        reader.fail("PRIMARY KEY (other constraints would not be kept)")
+        reader.fail("PRIMARY KEY or FOREIGN KEY (other constraints would not be kept)")
     reader.take("COLUMN")
     if_not_exists = reader.take("IF", "NOT", "EXISTS")
     name = reader.identifier()
-    definition = _type(reader, "NULL", *_REFUSED_OF_NEW_COLUMNS, *REFUSED_OPTIONS)
+    stops = ("NULL", "CONSTRAINT", "REFERENCES", *_REFUSED_OF_NEW_COLUMNS, *REFUSED_OPTIONS)
+    definition = _type(reader, *stops)
     reader.take("NULL")
+    key = constraints.column_reference(reader, name)
+    if key is None and reader.peek() == "CONSTRAINT":
+        reader.fail("REFERENCES behind the name of the constraint (others would not be kept)")
     option = reader.peek()
     if option in _REFUSED_OF_NEW_COLUMNS:
         raise InvalidRequest(f"ADD COLUMN {name}: {_REFUSED_OF_NEW_COLUMNS[option]}")
     if option in REFUSED_OPTIONS:
         raise InvalidRequest(f"ADD COLUMN {name}: {option} is refused, because {KEPT_OF_COLUMNS}")
-    return AddColumn(name, definition, if_not_exists)
+    return AddColumn(name, definition, if_not_exists, key)
 
 
 def _drop(reader: Reader) -> Step:
@@ -179,7 +179,7 @@ def _drop(reader: Reader) -> Step:
     name = reader.identifier()
     if not reader.take("CASCADE"):
         reader.take("RESTRICT")
-    return DropPrimaryKey(if_exists) if constraint else DropColumn(name, if_exists)
+    return DropConstraint(name, if_exists) if constraint else DropColumn(name, if_exists)
 
 
 def _rename(reader: Reader) -> Step:

@@ -3,7 +3,8 @@
 The engine plans SELECT itself and would execute DDL while it plans, so statements are sorted first. Queries go to the
 engine with DDL, DML and settings switched off. INSERT is planned by the engine and carried out by us. UPDATE, DELETE,
 MERGE and INSERT with conflicts are taken apart (`dml.py`) and computed by a query (`change_queries.py`). Statements
-about tables and views are taken apart here and in `ddl.py`. Everything else is refused with a reason.
+about tables and views are taken apart here and in `ddl.py`, those about grants in `grants.py`. Everything else is
+refused with a reason.
 Sorting is not the guard: the engine's own switches are (see `engine.py`), so a statement that is sorted wrongly is
 refused there.
 
@@ -14,22 +15,20 @@ Texts are slices of the statement: after `?` became `$1` and tables at other tim
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlglot.tokenizer_core import TokenType
 
 from flightserver.errors import InvalidRequest
-from flightserver.query.language import ddl, dml, timetravel
-from flightserver.query.language.changes import Change, TableName
+from flightserver.query.language import constraints, ddl, dml, grants, timetravel
+from flightserver.query.language.changes import Change, Keys, TableName
 from flightserver.query.language.reader import QUERY_WORDS, RETURNING_REFUSED, Reader
 from flightserver.query.language.timetravel import AsOf
-from flightserver.query.language.tokens import check_complexity, numbered, tokenize, word
+from flightserver.query.language.tokens import check_complexity, numbered, tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from sqlglot.tokenizer_core import Token
 
 __all__ = ["AsOf", "Kind", "RowValues", "Statement", "TableName", "parse"]
 
@@ -60,8 +59,6 @@ _REFUSED = {
     "SAVEPOINT": _TRANSACTIONS,
     "RELEASE": _TRANSACTIONS,
     "CALL": "there are no procedures; what changes the server is a Flight action",
-    "GRANT": "grants are not available in this version",
-    "REVOKE": "grants are not available in this version",
     "ANALYZE": "statistics are kept with every write; EXPLAIN ANALYZE shows what a query did",
     "VACUUM": "storage needs no vacuum",
 }
@@ -76,6 +73,8 @@ _REFUSED_CREATE = {
     "DATABASE": "there is one catalog, lakehouse; schemas are buckets",
     "SCHEMA": "schemas are buckets; the administrator creates them",
     "INDEX": "there are no secondary indexes; statistics and page indexes are kept with every write",
+    "USER": grants.USERS_BY_ACTIONS,
+    "POLICY": grants.POLICIES_BY_ACTIONS,
 }
 
 
@@ -96,6 +95,10 @@ class Kind(enum.Enum):
     COMMENT = "comment"
     CREATE_VIEW = "create view"
     DROP_VIEW = "drop view"
+    GRANT = "grant"
+    REVOKE = "revoke"
+    CREATE_ROLE = "create role"
+    DROP_ROLE = "drop role"
 
     @property
     def is_update(self) -> bool:
@@ -119,12 +122,13 @@ class Statement:
         kind: What carries it out.
         sql: Its text, with `?` placeholders rewritten to `$1`, `$2`, ... and names for tables at other times.
         placeholders: Names of its placeholders without `$`, each once, in order of first use.
-        target: The table that it changes; None for queries.
+        target: The table that it changes; None for queries, and for statements about roles and grants.
         query: The text after AS of CREATE TABLE AS.
-        columns: The text between the parentheses of CREATE TABLE, or None.
-        primary_key: Columns of PRIMARY KEY, from CREATE TABLE.
+        columns: The columns between the parentheses of CREATE TABLE, without keys, or None.
+        keys: What CREATE TABLE says of keys.
         row_values: For INSERT of a single VALUES tuple, where it stands in `sql`.
-        change: What UPDATE, DELETE, MERGE, INSERT with conflicts, ALTER TABLE, COMMENT and statements about views say.
+        change: What UPDATE, DELETE, MERGE, INSERT with conflicts, ALTER TABLE, COMMENT and statements about views,
+            roles and grants say.
         as_of: Tables that the statement reads as they were at another time, under the names that `sql` has for them.
     """
 
@@ -134,7 +138,7 @@ class Statement:
     target: TableName | None = None
     query: str | None = None
     columns: str | None = None
-    primary_key: tuple[str, ...] = ()
+    keys: Keys = field(default_factory=Keys)
     exists_ok: bool = False
     or_replace: bool = False
     row_values: RowValues | None = None
@@ -184,7 +188,7 @@ def _sorted(reader: Reader, written: str) -> Statement:
         raise InvalidRequest(msg)
     msg = (
         f"a statement can't start with {reader.tokens[0].text[:40]!r}; expected SELECT, WITH, VALUES, INSERT, UPDATE, "
-        "DELETE, MERGE, TRUNCATE, CREATE, ALTER, DROP, COMMENT, SHOW, DESCRIBE or EXPLAIN"
+        "DELETE, MERGE, TRUNCATE, CREATE, ALTER, DROP, COMMENT, GRANT, REVOKE, SHOW, DESCRIBE or EXPLAIN"
     )
     raise InvalidRequest(msg)
 
@@ -239,17 +243,17 @@ def _create(reader: Reader, written: str) -> Statement:
         raise InvalidRequest(msg)
     if word == "VIEW":
         return _changing(Kind.CREATE_VIEW, reader, *ddl.create_view(reader, written, or_replace=or_replace))
+    if word == "ROLE" and not or_replace:
+        return _changing(Kind.CREATE_ROLE, reader, None, grants.create_role(reader))
     if not reader.take("TABLE"):
-        reader.fail("TABLE or VIEW")
+        reader.fail("TABLE or VIEW" if or_replace else "TABLE, VIEW or ROLE")
     exists_ok = reader.take("IF", "NOT", "EXISTS")
     target = reader.target()
     columns: str | None = None
-    primary_key: tuple[str, ...] = ()
+    keys = Keys()
     if reader.peek() == "(":
         first, last = reader.parenthesised()
-        columns = reader.text(first, last)
-        _refuse_options(reader.tokens[first:last])
-        primary_key = _primary_key(Reader(reader.sql, reader.tokens[first:last]))
+        columns, keys = constraints.definitions(Reader(reader.sql, reader.tokens[first:last]))
     if reader.take("AS"):
         query = reader.text(reader.position, len(reader.tokens))
         if reader.peek() not in _QUERY_WORDS:
@@ -266,49 +270,21 @@ def _create(reader: Reader, written: str) -> Statement:
         target=target,
         query=query,
         columns=columns,
-        primary_key=primary_key,
+        keys=keys,
         exists_ok=exists_ok,
         or_replace=or_replace,
     )
-
-
-def _refuse_options(tokens: list[Token]) -> None:
-    for token in tokens:
-        if word(token) in ddl.REFUSED_OPTIONS:
-            raise InvalidRequest(f"{word(token)} in CREATE TABLE is refused, because {ddl.KEPT_OF_COLUMNS}")
-
-
-def _primary_key(reader: Reader) -> tuple[str, ...]:
-    column = ""
-    depth = 0
-    expect_column = True
-    while not reader.done():
-        word = reader.peek()
-        if word == "PRIMARY KEY":
-            reader.position += 1
-            if reader.peek() != "(":
-                return (column,)
-            first, last = reader.parenthesised()
-            inner = Reader(reader.sql, reader.tokens[first:last])
-            names = [inner.identifier()]
-            while inner.take(","):
-                names.append(inner.identifier())
-            return tuple(names)
-        depth += {"(": 1, ")": -1}.get(word, 0)
-        if expect_column and word not in {"CONSTRAINT", "UNIQUE", "CHECK", "FOREIGN"}:
-            column = reader.identifier()
-        else:
-            reader.position += 1
-        expect_column = word == "," and depth == 0
-    return ()
 
 
 def _drop(reader: Reader) -> Statement:
     reader.expect("DROP")
     if reader.peek() == "VIEW":
         return _changing(Kind.DROP_VIEW, reader, *ddl.drop_view(reader))
+    if reader.peek() == "ROLE":
+        return _changing(Kind.DROP_ROLE, reader, None, grants.drop_role(reader))
+    _refuse_identities(reader)
     if not reader.take("TABLE"):
-        reader.fail("TABLE or VIEW (only these can be dropped by SQL)")
+        reader.fail("TABLE, VIEW or ROLE (only these can be dropped by SQL)")
     exists_ok = reader.take("IF", "EXISTS")
     target = reader.target()
     if not reader.take("CASCADE"):
@@ -330,7 +306,19 @@ def _delete(reader: Reader) -> Statement:
     return _changing(Kind.TRUNCATE if change is None else Kind.DELETE, reader, target, change)
 
 
-def _changing(kind: Kind, reader: Reader, target: TableName, change: Change | None) -> Statement:
+def _alter(reader: Reader) -> Statement:
+    _refuse_identities(reader, 1)
+    return _changing(Kind.ALTER_TABLE, reader, *ddl.alter_table(reader))
+
+
+def _refuse_identities(reader: Reader, ahead: int = 0) -> None:
+    """Refuse what is done by actions."""
+    what = reader.peek(ahead)
+    if what in {"USER", "POLICY"}:
+        raise InvalidRequest(f"{reader.tokens[0].text.upper()} {what} is refused: {_REFUSED_CREATE[what]}")
+
+
+def _changing(kind: Kind, reader: Reader, target: TableName | None, change: Change | None) -> Statement:
     return Statement(kind, reader.sql, reader.placeholders(), target=target, change=change)
 
 
@@ -341,7 +329,9 @@ _SORTS: dict[str, Callable[[Reader], Statement]] = {
     "DELETE": _delete,
     "UPDATE": lambda reader: _changing(Kind.UPDATE, reader, *dml.update(reader)),
     "MERGE": lambda reader: _changing(Kind.MERGE, reader, *dml.merge(reader)),
-    "ALTER": lambda reader: _changing(Kind.ALTER_TABLE, reader, *ddl.alter_table(reader)),
+    "ALTER": _alter,
     "COMMENT": lambda reader: _changing(Kind.COMMENT, reader, *ddl.comment(reader)),
+    "GRANT": lambda reader: _changing(Kind.GRANT, reader, None, grants.grant(reader)),
+    "REVOKE": lambda reader: _changing(Kind.REVOKE, reader, None, grants.revoke(reader)),
 }
 """First word -> what reads such a statement; CREATE needs the text as written as well."""

@@ -138,8 +138,13 @@ def tokenize(sql: str) -> list[Token]:
     """The tokens of a statement, without semicolons at its end.
 
     Raises:
-        InvalidRequest: A string or comment is not closed.
+        InvalidRequest: A string or comment is not closed, or there is a NUL character.
     """
+    if "\0" in sql:
+        # The engine names columns after literals, and its C interface panics at names with a NUL.
+        raise InvalidRequest(
+            f"the statement has a NUL character at place {sql.index(chr(0))}: bind such text as a value"
+        )
     try:
         dialect = _Dialect() if _DOLLAR_QUOTE.search(sql) else _WithoutDollarQuotes()
         tokens = list(dialect.tokenize(sql))

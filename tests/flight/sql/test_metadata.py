@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from flightserver.flight.sql import metadata
 from flightserver.flight.sql.messages import GetDbSchemas, GetTables, TableReference
-from flightserver.flight.sql.metadata import PrimaryKeyColumn, SchemaRow, TableRow
+from flightserver.flight.sql.metadata import ForeignKeyColumn, PrimaryKeyColumn, SchemaRow, TableRow
 
 COLUMNS = pa.schema([pa.field("id", pa.int64(), nullable=False), pa.field("price", pa.decimal128(10, 2))])
 
@@ -56,7 +56,17 @@ def test_the_schemas_are_those_of_the_specification() -> None:
         "update_rule",
         "delete_rule",
     ]
-    assert metadata.foreign_keys().schema.field("update_rule").type == pa.uint8()
+    assert nullability(metadata.FOREIGN_KEYS) == {
+        name: name.endswith(("catalog_name", "schema_name", "key_name")) for name in metadata.FOREIGN_KEYS.names
+    }
+    assert [field.type for field in metadata.FOREIGN_KEYS] == [
+        *(pa.utf8() for _ in range(8)),
+        pa.int32(),
+        pa.utf8(),
+        pa.utf8(),
+        pa.uint8(),
+        pa.uint8(),
+    ]
 
 
 def test_tables_are_ordered_by_catalog_schema_name_and_type() -> None:
@@ -91,17 +101,6 @@ def test_a_tables_schema_is_an_ipc_message_with_what_drivers_show() -> None:
         b"ARROW:FLIGHT:SQL:IS_READ_ONLY": b"0",
         b"ARROW:FLIGHT:SQL:IS_SEARCHABLE": b"1",
     }
-
-
-def test_annotation_keeps_what_a_column_says_already_and_adds_a_comment() -> None:
-    schema = pa.schema([pa.field("name", pa.string(), metadata={"pii": "yes"})])
-
-    annotated = metadata.annotate(schema, "lakehouse", "public", "people", remarks={"name": "full name"})
-
-    found = annotated.field("name").metadata
-    assert found[b"pii"] == b"yes"
-    assert found[b"ARROW:FLIGHT:SQL:REMARKS"] == b"full name"
-    assert found[b"ARROW:FLIGHT:SQL:IS_CASE_SENSITIVE"] == b"1"
 
 
 def test_patterns_catalog_and_types_narrow_the_tables() -> None:
@@ -144,10 +143,45 @@ def test_primary_keys_come_in_key_order() -> None:
     assert table.column("column_name").to_pylist() == ["id", "line"]
 
 
+def test_exported_keys_go_by_the_tables_that_refer_and_imported_keys_by_those_referred_to() -> None:
+    def column(pk_table: str, fk_table: str, name: str, sequence: int) -> ForeignKeyColumn:
+        pk, fk = ("lakehouse", "public", pk_table, "id"), ("lakehouse", "public", fk_table, f"c{sequence}")
+        return ForeignKeyColumn(*pk, *fk, sequence, name, f"{pk_table}_pkey", 3, 0)
+
+    rows = [
+        column("pets", "visits", "b", 2),
+        column("pets", "visits", "b", 1),
+        column("people", "visits", "c", 1),
+        column("pets", "meals", "d", 1),
+        column("pets", "visits", "a", 1),
+    ]
+
+    exported, imported = metadata.exported_keys(rows), metadata.imported_keys(rows)
+
+    assert exported.schema.equals(metadata.FOREIGN_KEYS)
+    assert imported.schema.equals(metadata.FOREIGN_KEYS)
+    shown = ("pk_table_name", "fk_table_name", "fk_key_name", "key_sequence")
+    assert list(zip(*(exported.column(name).to_pylist() for name in shown), strict=True)) == [
+        ("pets", "meals", "d", 1),
+        ("pets", "visits", "a", 1),
+        ("pets", "visits", "b", 1),
+        ("pets", "visits", "b", 2),
+        ("people", "visits", "c", 1),
+    ]
+    assert list(zip(*(imported.column(name).to_pylist() for name in shown), strict=True)) == [
+        ("people", "visits", "c", 1),
+        ("pets", "meals", "d", 1),
+        ("pets", "visits", "a", 1),
+        ("pets", "visits", "b", 1),
+        ("pets", "visits", "b", 2),
+    ]
+
+
 def test_tables_without_rows_have_their_schema() -> None:
     assert metadata.tables([], include_schema=True).schema.equals(metadata.TABLES_WITH_SCHEMA)
     assert metadata.primary_keys([]).schema.equals(metadata.PRIMARY_KEYS)
-    assert metadata.foreign_keys().num_rows == 0
+    assert metadata.exported_keys([]).schema.equals(metadata.FOREIGN_KEYS)
+    assert metadata.imported_keys([]).schema.equals(metadata.FOREIGN_KEYS)
 
 
 def test_names_in_key_commands_are_exact() -> None:

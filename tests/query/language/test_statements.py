@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flightserver.errors import InvalidRequest
+from flightserver.query.language.changes import Keys
 from flightserver.query.language.statements import Kind, TableName, parse
 from flightserver.query.parameters import insert_from_bound
 
@@ -77,7 +78,7 @@ def test_a_statement_is_sorted_by_its_words(sql: str, kind: Kind) -> None:
         ("drop table a, b", "one table at a time"),
         ("drop view a, b", "one view at a time"),
         ("create table t", r"expected '\(' or AS"),
-        ("create sequence t", "expected TABLE or VIEW, found 'sequence'"),
+        ("create sequence t", "expected TABLE, VIEW or ROLE, found 'sequence'"),
         ("create table t (a int", r"expected '\)', found the end"),
         ("create table a.b.c.d (x int)", "can't name a table"),
         ("select 'unfinished", "can't be read"),
@@ -120,13 +121,9 @@ def test_the_parts_of_create_table_are_the_original_text() -> None:
 
     assert statement.target == TableName("b", "a")
     assert statement.exists_ok
-    assert statement.columns == "x INT NOT NULL, y DECIMAL(10, 2), PRIMARY KEY (x, y)"
-    assert statement.primary_key == ("x", "y")
+    assert statement.columns == "x INT NOT NULL, y DECIMAL(10, 2)"
+    assert statement.keys == Keys(primary_key=("x", "y"))
     assert statement.query == "SELECT 1 , 2"
-
-
-def test_a_primary_key_may_stand_behind_its_column() -> None:
-    assert parse('CREATE TABLE t (a INT, "B b" DECIMAL(3, 1) PRIMARY KEY, c TEXT)').primary_key == ("B b",)
 
 
 def test_an_insert_of_bound_values_reads_all_rows_at_once() -> None:

@@ -1,0 +1,283 @@
+"""What somebody may do: roles and grants turned into answers, and what of the catalog exists for them.
+
+Theory of operation: `Rights` are made of a principal and one `AccessState`. What a user may not select doesn't exist
+for that user: `visible` gives a snapshot without it, and every name, list and table of metadata comes from that
+snapshot. A dataset at an earlier version is judged by what it is called now, because grants and policies follow
+renames; so a former name leads nowhere that the name of today doesn't.
+
+Policies narrow what is read. A dataset to which one applies for a user is read-only for that user: its rows can't be
+changed by somebody who doesn't see them as they are.
+
+Invariants: rights are immutable, and those of another version of the state are other rights. Nobody has the rights of
+more than the roles that the state gives at the moment of the call.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from flightserver.access.principal import LOCAL
+from flightserver.catalog.entities import PRIMARY, DatasetKey
+from flightserver.catalog.identities import ADMIN, READER, WRITER, AccessState, Grant, Policy, Privilege
+from flightserver.catalog.snapshot import Snapshot
+from flightserver.errors import Forbidden
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flightserver.access.principal import Principal
+    from flightserver.catalog.catalog import Catalog
+    from flightserver.catalog.entities import Dataset, View
+
+_EVERYTHING: Final = Grant(tuple(Privilege))
+_BUILT_IN: Final = {READER: (Grant((Privilege.SELECT,)),), WRITER: (_EVERYTHING,), ADMIN: (_EVERYTHING,)}
+_VIEWS_KEPT = 4
+_RIGHTS_KEPT = 1_000
+_LOOK_SECONDS = 0.5
+"""A look at a catalog on S3 costs a request, which each call would wait for."""
+
+
+class Rights:
+    """What one principal may do.
+
+    Args:
+        principal: Who.
+        access: By which state.
+    """
+
+    def __init__(self, principal: Principal, access: AccessState) -> None:
+        self.principal = principal
+        self.access = access
+        self.is_admin = ADMIN in principal.roles
+        self._grants = tuple(grant for role in sorted(principal.roles) for grant in _grants(access, role))
+        self._sees_all = any(_covers_all(grant, Privilege.SELECT) for grant in self._grants)
+        self._policies = () if self.is_admin else tuple(one for one in access.policies.values() if self._applies(one))
+        self._lock = threading.Lock()
+        self._visible: OrderedDict[tuple[int, int, bool], tuple[Snapshot, Snapshot, Snapshot]] = OrderedDict()
+
+    @property
+    def user(self) -> str:
+        """Name of the principal."""
+        return self.principal.name
+
+    def may(self, privilege: Privilege, key: DatasetKey) -> bool:
+        """Whether a grant allows this on a dataset or view of this name."""
+        return any(grant.covers(privilege, key) for grant in self._grants)
+
+    def may_create(self, bucket: str) -> bool:
+        """Whether datasets and views may be made in a bucket."""
+        return any(
+            Privilege.CREATE in grant.privileges and grant.bucket in {"", bucket} and not grant.dataset
+            for grant in self._grants
+        )
+
+    def policies(self, key: DatasetKey) -> tuple[Policy, ...]:
+        """Policies that apply to a dataset of this name when this principal reads it, in the order of their names."""
+        return tuple(sorted((one for one in self._policies if one.is_about(key)), key=lambda one: one.name))
+
+    def policies_on(self, one: Dataset, newest: Snapshot) -> tuple[Policy, ...]:
+        """Policies that apply to a dataset of any version, by what it is called in the newest."""
+        return self.policies(self.key_now(one, newest) or one.key) if self._policies else ()
+
+    @property
+    def has_policies(self) -> bool:
+        """Whether any policy applies to this principal."""
+        return bool(self._policies)
+
+    def shows_as(self, other: Rights) -> bool:
+        """Whether these are of the same user, and show the same as others."""
+        mine, its = ((one.user, one.is_admin, one._grants, one._policies) for one in (self, other))  # noqa: SLF001  # of this class
+        return mine == its
+
+    def require_admin(self, what: str) -> None:
+        """Return when this is an administrator.
+
+        Raises:
+            Forbidden: It isn't.
+        """
+        if not self.is_admin:
+            raise Forbidden(f"{what} needs the role {ADMIN!r}, which user {self.user!r} doesn't have")
+
+    def require_create(self, bucket: str) -> None:
+        """Return when datasets may be made in a bucket.
+
+        Raises:
+            Forbidden: They may not.
+        """
+        if not self.may_create(bucket):
+            raise Forbidden(
+                f"user {self.user!r} may not make tables or views in bucket {bucket!r}: an administrator can GRANT "
+                f'CREATE ON BUCKET "{bucket}" TO one of its roles'
+            )
+
+    @property
+    def writes_anything(self) -> bool:
+        """Whether rows may be put anywhere."""
+        return any({Privilege.INSERT, Privilege.CREATE} & set(grant.privileges) for grant in self._grants)
+
+    def require_ingest(self, mode: str, key: DatasetKey, *, exists: bool, evolve: bool) -> None:
+        """Return when rows may be brought into a dataset.
+
+        Args:
+            mode: `create`, `append`, `replace`, `create_append` or `upsert`.
+            key: The dataset.
+            exists: Whether there is one; nobody learns of it here who may not insert into it.
+            evolve: Whether the rows may bring new columns.
+
+        Raises:
+            Forbidden: They may not.
+        """
+        if mode == "create":
+            self.require_create(key.bucket)
+            return
+        more = {"replace": (Privilege.DELETE,), "upsert": (Privilege.UPDATE,)}.get(mode, ())
+        self.require((Privilege.INSERT, *more, *((Privilege.ALTER,) if evolve or mode == "replace" else ())), key)
+        if not exists and mode != "append":
+            self.require_create(key.bucket)
+
+    def require(self, privileges: tuple[Privilege, ...], key: DatasetKey) -> None:
+        """Return when all of these are allowed on a dataset.
+
+        Raises:
+            Forbidden: One isn't, or it would change rows of which policies show this user only a part.
+        """
+        missing = [one.value.upper() for one in privileges if not self.may(one, key)]
+        if missing:
+            raise Forbidden(
+                f"user {self.user!r} may not {' or '.join(missing)} on {key}: an administrator can GRANT "
+                f"{', '.join(missing)} ON {key} TO one of its roles"
+            )
+        if privileges != (Privilege.SELECT,):
+            self.require_unprotected(key)
+
+    def require_unprotected(self, key: DatasetKey) -> None:
+        """Return when no policy stands between this user and the dataset.
+
+        Raises:
+            Forbidden: One does.
+        """
+        if self.policies(key):
+            raise Forbidden(
+                f"policies show user {self.user!r} only a part of {key}: it can be queried, but neither changed nor "
+                "read past the policies"
+            )
+
+    def key_now(self, one: Dataset | View, newest: Snapshot) -> DatasetKey | None:
+        """What a dataset of any version is called in the newest; None when it was dropped. Views go by their names."""
+        found = newest.datasets.get(one.key)
+        identity = getattr(one, "id", None)
+        if identity is None or (found is not None and found.id == identity):
+            return one.key
+        return next((each.key for each in newest.datasets.values() if each.id == identity), None)
+
+    def visible(self, snapshot: Snapshot, newest: Snapshot, *, past: bool = False) -> Snapshot:
+        """A snapshot as this principal sees it.
+
+        Args:
+            snapshot: Any version, or that of a transaction.
+            newest: The newest version, by which names are judged.
+            past: Whether the snapshot is an earlier version, so that what isn't in the newest was dropped.
+        """
+        if self._sees_all and not (past and self._policies):
+            return snapshot
+        key = (id(snapshot), id(newest), past)
+        with self._lock:
+            kept = self._visible.get(key)
+        if kept is None:
+            kept = (snapshot, newest, self._filtered(snapshot, newest, past=past))
+            with self._lock:
+                self._visible[key] = kept
+                while len(self._visible) > _VIEWS_KEPT:
+                    self._visible.popitem(last=False)
+        return kept[2]
+
+    def _filtered(self, snapshot: Snapshot, newest: Snapshot, *, past: bool) -> Snapshot:
+        datasets = {key: one for key, one in snapshot.datasets.items() if self._sees(one, newest, past=past)}
+        views = {key: one for key, one in snapshot.views.items() if self._sees(one, newest, past=past)}
+        homes = {PRIMARY, *(key.bucket for key in datasets), *(key.bucket for key in views)}
+        granted = {grant.bucket for grant in self._grants if not grant.dataset}
+        every = "" in granted
+        buckets = {name: one for name, one in snapshot.buckets.items() if every or name in homes or name in granted}
+        return Snapshot(
+            snapshot.version,
+            snapshot.time,
+            MappingProxyType(buckets),
+            MappingProxyType(datasets),
+            snapshot.operations,
+            MappingProxyType(views),
+            snapshot.horizon,
+            snapshot.access,
+        )
+
+    def _sees(self, one: Dataset | View, newest: Snapshot, *, past: bool) -> bool:
+        key = self.key_now(one, newest)
+        if key is None:
+            # What was dropped has no name any more by which a policy could find it.
+            if past and self._policies:
+                return False
+            key = one.key
+        return self.may(Privilege.SELECT, key)
+
+    def _applies(self, policy: Policy) -> bool:
+        roles = self.principal.roles
+        return (not policy.roles or not roles.isdisjoint(policy.roles)) and roles.isdisjoint(policy.exempt)
+
+
+def _grants(access: AccessState, role: str) -> tuple[Grant, ...]:
+    if role in _BUILT_IN:
+        return _BUILT_IN[role]
+    found = access.roles.get(role)
+    return () if found is None else found.grants
+
+
+def _covers_all(grant: Grant, privilege: Privilege) -> bool:
+    return privilege in grant.privileges and not grant.bucket and not grant.dataset
+
+
+UNRESTRICTED: Final = Rights(LOCAL, AccessState())
+"""For what the server does by itself, and for programs that use a lakehouse without a server."""
+
+
+class AccessControl:
+    """Gives principals their rights by the newest state.
+
+    What this process commits counts at once; what other servers commit, after `_LOOK_SECONDS` at most.
+
+    Args:
+        catalog: Holds the state.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, catalog: Catalog, clock: Callable[[], float] = time.monotonic) -> None:
+        self._catalog = catalog
+        self._clock = clock
+        self._looked = clock()
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[int, Principal], Rights] = OrderedDict()
+
+    def state(self) -> AccessState:
+        """Users, roles and policies as they are now."""
+        now = self._clock()
+        if now - self._looked < _LOOK_SECONDS:
+            return self._catalog.known.access
+        state = self._catalog.snapshot().access
+        self._looked = now
+        return state
+
+    def rights(self, principal: Principal) -> Rights:
+        """What a principal may do now."""
+        access = self.state()
+        key = (access.version, principal)
+        with self._lock:
+            found = self._kept.get(key)
+            if found is None:
+                found = self._kept[key] = Rights(principal, access)
+                while len(self._kept) > _RIGHTS_KEPT:
+                    self._kept.popitem(last=False)
+            else:
+                self._kept.move_to_end(key)
+        return found

@@ -1,0 +1,185 @@
+"""The calls in flight: how many there may be, and which of them wait for a client that does nothing.
+
+Theory of operation: gRPC gives every call a thread of the server and knows no limit, so `Calls.begin` refuses those
+beyond `max_calls` before anything else is done for them. A thread that sends to a client which doesn't read, or
+receives from one which doesn't send, is inside gRPC, where neither an exception nor `is_cancelled` reaches it, and the
+client's connection is alive. What ends such a call is the end of its connection: `close_stalled` shuts down the socket,
+which gRPC takes for a client that went away, and the handler then ends as it does after every such client.
+
+All calls of a client share its connection, so only a connection is closed whose every call has waited for too long.
+
+Locking: `_lock` guards `_calls`, `_refused` and `_closed`. `Call.waiting_since` and `Call.peer` are written by the
+call's own thread and only read here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
+
+import psutil
+
+from flightserver.errors import Overloaded
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    import pyarrow as pa
+
+_T = TypeVar("_T")
+
+
+class Call:
+    """One call in flight; made by `Calls.begin`.
+
+    Attributes:
+        peer: The client's address as gRPC has it, such as `ipv4:127.0.0.1:50000`; empty until a handler says it.
+        waiting_since: Since when the call waits for its client, monotonic seconds; None while it works.
+    """
+
+    __slots__ = ("peer", "waiting_since")
+
+    def __init__(self) -> None:
+        self.peer = ""
+        self.waiting_since: float | None = None
+
+    def paced(self, items: Generator[_T]) -> Iterator[_T]:
+        """Pass items on to the client; between two of them the call waits for it.
+
+        Yields:
+            The items. Closing this generator closes `items`.
+        """
+        with closing(items):
+            for item in items:
+                self.waiting_since = time.monotonic()
+                yield item
+                self.waiting_since = None
+
+
+class SentStream:
+    """The reader of what a client sends, which tells when the call waits for more.
+
+    Args:
+        reader: The `pyarrow.flight.FlightMetadataReader` or `MetadataRecordBatchReader` that a handler was given.
+        call: Whose it is.
+    """
+
+    def __init__(self, reader: Any, call: Call) -> None:
+        self._reader = reader
+        self._call = call
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the stream; waits for its first message."""
+        self._call.waiting_since = time.monotonic()
+        try:
+            return self._reader.schema
+        finally:
+            self._call.waiting_since = None
+
+    def read_chunk(self) -> Any:
+        """The next batch and its metadata; raises StopIteration after the last."""
+        self._call.waiting_since = time.monotonic()
+        try:
+            return self._reader.read_chunk()
+        finally:
+            self._call.waiting_since = None
+
+
+class Calls:
+    """All calls of a server process.
+
+    Args:
+        max_calls: How many there may be at once.
+        stalled_seconds: After which a call that waits for its client counts as stalled.
+    """
+
+    def __init__(self, max_calls: int, stalled_seconds: float) -> None:
+        self._max_calls = max_calls
+        self._stalled_seconds = stalled_seconds
+        self._lock = threading.Lock()
+        self._calls: set[Call] = set()
+        self._refused = 0
+        self._closed = 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many there are now."""
+        return len(self._calls)
+
+    @property
+    def refused(self) -> int:
+        """How many were refused since the start."""
+        return self._refused
+
+    @property
+    def closed(self) -> int:
+        """How many connections were closed since the start because all their calls were stalled."""
+        return self._closed
+
+    def begin(self) -> Call:
+        """Count a call; `end` must follow.
+
+        Raises:
+            Overloaded: There are too many.
+        """
+        call = Call()
+        with self._lock:
+            if len(self._calls) < self._max_calls:
+                self._calls.add(call)
+                return call
+            self._refused += 1
+        raise Overloaded(
+            f"{self._max_calls} calls are in flight, which is the most that this server takes (server.max_calls). "
+            "Try again later"
+        )
+
+    def end(self, call: Call) -> None:
+        """Count a call no more."""
+        with self._lock:
+            self._calls.discard(call)
+
+    def close_stalled(self) -> list[str]:
+        """Close the connections whose every call has waited for its client for too long; returns their peers."""
+        before = time.monotonic() - self._stalled_seconds
+        with self._lock:
+            calls = list(self._calls)
+        working = {call.peer for call in calls if call.waiting_since is None or call.waiting_since > before}
+        peers = {call.peer for call in calls} - working
+        closed = [peer for peer in sorted(peers) if close_connection(peer)]
+        with self._lock:
+            self._closed += len(closed)
+        return closed
+
+
+def close_connection(peer: str) -> bool:
+    """Shut down this process's connection to a client; False if there is none.
+
+    Args:
+        peer: Its address as gRPC has it, such as `ipv4:127.0.0.1:50000` or `ipv6:%5B::1%5D:50000`.
+    """
+    host, _, port = unquote(peer).partition(":")[2].rpartition(":")
+    address = (host.strip("[]"), port)
+    for connection in psutil.Process().net_connections("tcp"):
+        if connection.raddr and str(connection.raddr.port) == port and _shut_down(connection.fd, address):
+            return True
+    return False
+
+
+def _shut_down(descriptor: int, address: tuple[str, str]) -> bool:
+    """Shut a socket down if it is still the one to that address; its number may be another's by now."""
+    try:
+        # A duplicate keeps what it was made of, whatever happens to the number.
+        with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+            host, port = duplicate.getpeername()[:2]
+            if (host.removeprefix("::ffff:"), str(port)) != address:
+                return False
+            duplicate.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,63 @@
+"""Calls in flight: those beyond the limit are refused, and clients that have stopped reading are disconnected."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+import flightclient
+import pyarrow.flight as fl
+import pytest
+from flightclient.errors import Overloaded
+
+from flightserver.flight.listening import Listener
+from flightserver.flight.service import Service
+from flightserver.lakehouse import Lakehouse
+from flightserver.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LONG = json.dumps({"sql": "SELECT value, repeat('x', 100) AS text FROM generate_series(1, 3000000)"})
+"""Some 300 MB: more than the network buffers of a client that doesn't read."""
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """Takes two calls, and waits for no client."""
+    limits = {"data": tmp_path / "data", "max_calls": 2, "stalled_seconds": 0.5}
+    with Lakehouse.open(load_settings(None, {"server": limits})) as lakehouse:
+        yield Service(lakehouse)
+
+
+@pytest.fixture
+def listener(service: Service) -> Iterator[Listener]:
+    listener = Listener(service, "127.0.0.1", 0)
+    yield listener
+    listener.stop(grace_seconds=10)
+
+
+def test_calls_beyond_the_limit_are_refused_until_others_end(service: Service, listener: Listener) -> None:
+    held = [service.calls.begin(), service.calls.begin()]
+    with flightclient.connect(listener.uri) as client:
+        with pytest.raises(Overloaded, match=r"2 calls are in flight, which is the most .*server\.max_calls"):
+            client.query("SELECT 1 AS one")
+        for call in held:
+            service.calls.end(call)
+        assert client.query("SELECT 1 AS one").to_pylist() == [{"one": 1}]
+    assert service.calls.refused == 1
+
+
+def test_a_client_that_does_not_read_is_disconnected_and_can_come_again(service: Service, listener: Listener) -> None:
+    with fl.connect(listener.uri) as client:
+        info = client.get_flight_info(fl.FlightDescriptor.for_command(LONG))
+        reader = client.do_get(info.endpoints[0].ticket)
+        reader.read_chunk()
+        while service.calls.in_flight:
+            time.sleep(0.05)
+        with pytest.raises(fl.FlightUnavailableError):
+            reader.read_all()
+        assert service.calls.closed == 1
+        assert client.get_flight_info(fl.FlightDescriptor.for_command(LONG)).schema == info.schema
