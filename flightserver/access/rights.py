@@ -57,7 +57,9 @@ class Rights:
         self._sees_all = any(_covers_all(grant, Privilege.SELECT) for grant in self._grants)
         self._policies = () if self.is_admin else tuple(one for one in access.policies.values() if self._applies(one))
         self._lock = threading.Lock()
-        self._visible: OrderedDict[tuple[int, int, bool], tuple[Snapshot, Snapshot, Snapshot]] = OrderedDict()
+        self._visible: OrderedDict[tuple[int, int, int], tuple[Snapshot, Snapshot, Snapshot | None, Snapshot]] = (
+            OrderedDict()
+        )
 
     @property
     def user(self) -> str:
@@ -80,8 +82,12 @@ class Rights:
         return tuple(sorted((one for one in self._policies if one.is_about(key)), key=lambda one: one.name))
 
     def policies_on(self, one: Dataset, newest: Snapshot) -> tuple[Policy, ...]:
-        """Policies that apply to a dataset of any version, by what it is called in the newest."""
-        return self.policies(self.key_now(one, newest) or one.key) if self._policies else ()
+        """Policies that hide something of a dataset of any version, by its name and column tags in the newest."""
+        if not self._policies:
+            return ()
+        key = self.key_now(one, newest) or one.key
+        now = newest.datasets.get(key, one)
+        return self._hiding(key, now if now.id == one.id else one)
 
     @property
     def has_policies(self) -> bool:
@@ -119,13 +125,13 @@ class Rights:
         """Whether rows may be put anywhere."""
         return any({Privilege.INSERT, Privilege.CREATE} & set(grant.privileges) for grant in self._grants)
 
-    def require_ingest(self, mode: str, key: DatasetKey, *, exists: bool, evolve: bool) -> None:
+    def require_ingest(self, mode: str, key: DatasetKey, one: Dataset | None, *, evolve: bool) -> None:
         """Return when rows may be brought into a dataset.
 
         Args:
             mode: `create`, `append`, `replace`, `create_append` or `upsert`.
             key: The dataset.
-            exists: Whether there is one; nobody learns of it here who may not insert into it.
+            one: As it is now; None if there is none. Nobody learns of it here who may not insert into it.
             evolve: Whether the rows may bring new columns.
 
         Raises:
@@ -135,12 +141,17 @@ class Rights:
             self.require_create(key.bucket)
             return
         more = {"replace": (Privilege.DELETE,), "upsert": (Privilege.UPDATE,)}.get(mode, ())
-        self.require((Privilege.INSERT, *more, *((Privilege.ALTER,) if evolve or mode == "replace" else ())), key)
-        if not exists and mode != "append":
+        self.require((Privilege.INSERT, *more, *((Privilege.ALTER,) if evolve or mode == "replace" else ())), key, one)
+        if one is None and mode != "append":
             self.require_create(key.bucket)
 
-    def require(self, privileges: tuple[Privilege, ...], key: DatasetKey) -> None:
-        """Return when all of these are allowed on a dataset.
+    def require(self, privileges: tuple[Privilege, ...], key: DatasetKey, one: Dataset | None) -> None:
+        """Return when all of these are allowed on a dataset or view.
+
+        Args:
+            privileges: What is wanted.
+            key: What it is called now.
+            one: The dataset as it is now; None if there is none of that name yet, or it is a view.
 
         Raises:
             Forbidden: One isn't, or it would change rows of which policies show this user only a part.
@@ -152,19 +163,24 @@ class Rights:
                 f"{', '.join(missing)} ON {key} TO one of its roles"
             )
         if privileges != (Privilege.SELECT,):
-            self.require_unprotected(key)
+            self.require_unprotected(key, one)
 
-    def require_unprotected(self, key: DatasetKey) -> None:
-        """Return when no policy stands between this user and the dataset.
+    def require_unprotected(self, key: DatasetKey, one: Dataset | None) -> None:
+        """Return when no policy stands between this user and the dataset; arguments as of `require`.
 
         Raises:
             Forbidden: One does.
         """
-        if self.policies(key):
+        if self._hiding(key, one):
             raise Forbidden(
                 f"policies show user {self.user!r} only a part of {key}: it can be queried, but neither changed nor "
                 "read past the policies"
             )
+
+    def _hiding(self, key: DatasetKey, one: Dataset | None) -> tuple[Policy, ...]:
+        """Policies on a name that hide something; those about tags alone don't where no column has such a tag."""
+        tags = set() if one is None else {tag for each in one.column_tags.values() for tag in each}
+        return tuple(each for each in self.policies(key) if each.filter or each.masks or not tags.isdisjoint(each.tags))
 
     def key_now(self, one: Dataset | View, newest: Snapshot) -> DatasetKey | None:
         """What a dataset of any version is called in the newest; None when it was dropped. Views go by their names."""
@@ -174,30 +190,31 @@ class Rights:
             return one.key
         return next((each.key for each in newest.datasets.values() if each.id == identity), None)
 
-    def visible(self, snapshot: Snapshot, newest: Snapshot, *, past: bool = False) -> Snapshot:
+    def visible(self, snapshot: Snapshot, newest: Snapshot, *, past: Snapshot | None = None) -> Snapshot:
         """A snapshot as this principal sees it.
 
         Args:
             snapshot: Any version, or that of a transaction.
             newest: The newest version, by which names are judged.
-            past: Whether the snapshot is an earlier version, so that what isn't in the newest was dropped.
+            past: The earlier version that it is, or that the transaction began with: what is there but not in the
+                newest was dropped. None for the newest itself.
         """
-        if self._sees_all and not (past and self._policies):
+        if self._sees_all and (past is None or not self._policies):
             return snapshot
-        key = (id(snapshot), id(newest), past)
+        key = (id(snapshot), id(newest), id(past))
         with self._lock:
             kept = self._visible.get(key)
         if kept is None:
-            kept = (snapshot, newest, self._filtered(snapshot, newest, past=past))
+            kept = (snapshot, newest, past, self._filtered(snapshot, newest, past))
             with self._lock:
                 self._visible[key] = kept
                 while len(self._visible) > _VIEWS_KEPT:
                     self._visible.popitem(last=False)
-        return kept[2]
+        return kept[3]
 
-    def _filtered(self, snapshot: Snapshot, newest: Snapshot, *, past: bool) -> Snapshot:
-        datasets = {key: one for key, one in snapshot.datasets.items() if self._sees(one, newest, past=past)}
-        views = {key: one for key, one in snapshot.views.items() if self._sees(one, newest, past=past)}
+    def _filtered(self, snapshot: Snapshot, newest: Snapshot, past: Snapshot | None) -> Snapshot:
+        datasets = {key: one for key, one in snapshot.datasets.items() if self._sees(one, newest, past)}
+        views = {key: one for key, one in snapshot.views.items() if self._sees(one, newest, past)}
         homes = {PRIMARY, *(key.bucket for key in datasets), *(key.bucket for key in views)}
         granted = {grant.bucket for grant in self._grants if not grant.dataset}
         every = "" in granted
@@ -213,11 +230,11 @@ class Rights:
             snapshot.access,
         )
 
-    def _sees(self, one: Dataset | View, newest: Snapshot, *, past: bool) -> bool:
+    def _sees(self, one: Dataset | View, newest: Snapshot, past: Snapshot | None) -> bool:
         key = self.key_now(one, newest)
         if key is None:
             # What was dropped has no name any more by which a policy could find it.
-            if past and self._policies:
+            if past is not None and one.key in past.datasets and self._policies:
                 return False
             key = one.key
         return self.may(Privilege.SELECT, key)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flightserver.catalog.draft import Outcome
     from flightserver.catalog.log import Operation
     from flightserver.catalog.requirements import Requirement
@@ -41,3 +43,25 @@ class Commits(Protocol):
             CommitConflict: A requirement doesn't hold.
             RequestError: An update doesn't fit.
         """
+
+
+class Confirmed:
+    """Where transactions go that somebody may still call off.
+
+    Args:
+        commits: Where they go.
+        confirm: Asked right before each commit; what it raises calls it off.
+    """
+
+    def __init__(self, commits: Commits, confirm: Callable[[], None]) -> None:
+        self._commits = commits
+        self._confirm = confirm
+
+    def snapshot(self) -> Snapshot:
+        """What a statement reads that begins now."""
+        return self._commits.snapshot()
+
+    def commit(self, transaction: Transaction) -> Outcome:
+        """Commit, if it isn't called off."""
+        self._confirm()
+        return self._commits.commit(transaction)

@@ -18,18 +18,17 @@ import os
 import socket
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 import psutil
+import pyarrow as pa
 
-from flightserver.errors import Overloaded
+from flightserver.errors import Cancelled, Overloaded
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-
-    import pyarrow as pa
+    from collections.abc import Callable, Generator, Iterator
 
 _T = TypeVar("_T")
 
@@ -64,14 +63,20 @@ class Call:
 class SentStream:
     """The reader of what a client sends, which tells when the call waits for more.
 
+    gRPC shows a client that dies in the middle like one that has sent all: the stream ends. Nothing may be committed of
+    half a stream, so its end counts only while the call isn't cancelled. That is known a little later than the end, so
+    it is looked at once more before a commit (`check`).
+
     Args:
         reader: The `pyarrow.flight.FlightMetadataReader` or `MetadataRecordBatchReader` that a handler was given.
         call: Whose it is.
+        is_cancelled: Whether the client has gone; as pyarrow's context tells.
     """
 
-    def __init__(self, reader: Any, call: Call) -> None:
+    def __init__(self, reader: Any, call: Call, is_cancelled: Callable[[], bool]) -> None:
         self._reader = reader
         self._call = call
+        self._is_cancelled = is_cancelled
 
     @property
     def schema(self) -> pa.Schema:
@@ -83,12 +88,64 @@ class SentStream:
             self._call.waiting_since = None
 
     def read_chunk(self) -> Any:
-        """The next batch and its metadata; raises StopIteration after the last."""
+        """The next batch and its metadata; raises StopIteration after the last.
+
+        Raises:
+            Cancelled: The client went away before it had sent all.
+        """
         self._call.waiting_since = time.monotonic()
         try:
             return self._reader.read_chunk()
+        except StopIteration:
+            self.check()
+            raise
         finally:
             self._call.waiting_since = None
+
+    def check(self) -> None:
+        """Return while the client is there. What it has sent in full may be seen before it is known that it has gone.
+
+        Raises:
+            Cancelled: It has gone away.
+        """
+        if self._is_cancelled():
+            raise Cancelled("the client went away before it had sent all: nothing was changed")
+
+
+class Answers:
+    """The writer of what a client is answered while it sends. All raise Cancelled when the client has gone away.
+
+    Args:
+        writer: The `pyarrow.flight.FlightMetadataWriter` or `MetadataRecordBatchWriter` that a handler was given.
+    """
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def write(self, data: bytes) -> None:
+        """Send metadata."""
+        with _while_there():
+            self._writer.write(data)
+
+    def begin(self, schema: pa.Schema) -> None:
+        """Send the schema of the batches that follow."""
+        with _while_there():
+            self._writer.begin(schema)
+
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        """Send a batch, which has that schema."""
+        with _while_there():
+            self._writer.write_batch(batch)
+
+
+@contextmanager
+def _while_there() -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowInvalid:  # a defect of ours
+        raise
+    except (OSError, pa.ArrowException):  # all that pyarrow says of a call that has ended
+        raise Cancelled("the client went away before it was answered") from None
 
 
 class Calls:

@@ -85,8 +85,9 @@ class OnDataset:
     def check(self, call: CallContext, what: str, request: Any) -> None:  # noqa: ARG002  # the message names the dataset
         """Return when the caller has the privileges."""
         asked = Request(sql="", bucket=request.bucket or call.bucket, schema=call.schema, rights=call.rights)
-        key = self.queries.scope(asked).relation(request.dataset, request.bucket).key
-        call.rights.require(self.privileges, key)
+        scope = self.queries.scope(asked)
+        found = scope.relation(request.dataset, request.bucket)
+        call.rights.require(self.privileges, found.key, scope.now(found))
         if self.create_in:
             call.rights.require_create(getattr(request, self.create_in))
 
@@ -119,7 +120,7 @@ def check_ingest(queries: Queries, call: CallContext, key: DatasetKey, *, mode: 
     Raises:
         Forbidden: The caller may not.
     """
-    call.rights.require_ingest(mode, key, exists=queries.exists(key), evolve=evolve)
+    call.rights.require_ingest(mode, key, queries.newest(key), evolve=evolve)
 
 
 def check_command(call: CallContext, command: m.Command) -> None:

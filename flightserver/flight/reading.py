@@ -111,7 +111,7 @@ class Reading:
             return self._commands.schema(call, command)
         match plain_command(descriptor.command):
             case PlainDiff() as plain:
-                return self._diffed(call, self._diff(call, plain)).schema
+                return self._diffed(call, self._diff(call, plain)[1]).schema
             case plain:
                 return self._statements.plan(call, _query(plain)).schema
 
@@ -172,13 +172,13 @@ class Reading:
         """
         self._queries.scope(Request(sql="", bucket=call.bucket, rights=call.rights))
 
-    def _diff(self, call: CallContext, plain: PlainDiff) -> Diff:
+    def _diff(self, call: CallContext, plain: PlainDiff) -> tuple[Dataset, Diff]:
+        """The dataset as it is, and two versions of it, which may have had another name."""
         bucket = plain.bucket or call.bucket
         scope = self._queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
         found = scope.dataset(plain.diff, plain.bucket)
-        return self._diffs.between(
-            found, moment(found, plain.from_), None if plain.to is None else moment(found, plain.to)
-        )
+        end = None if plain.to is None else moment(found, plain.to)
+        return found, self._diffs.between(found, moment(found, plain.from_), end)
 
     def _diffed(self, call: CallContext, diff: Diff, is_cancelled: Callable[[], bool] | None = None) -> Planned:
         text = f"diff of {diff.now.key} from version {diff.then.version} to {diff.now.version}"
@@ -187,10 +187,9 @@ class Reading:
         return self._diffs.rows(diff, request)
 
     def _diff_info(self, call: CallContext, descriptor: Any, plain: PlainDiff) -> fl.FlightInfo:
-        diff = self._diff(call, plain)
-        now = diff.now
+        found, diff = self._diff(call, plain)
         expires_at = int(time.time()) + TICKET_SECONDS
-        ticket = DiffTicket(now.bucket, now.name, diff.then.version, now.version, expires_at, call.user)
+        ticket = DiffTicket(found.bucket, found.name, diff.then.version, diff.now.version, expires_at, call.user)
         endpoint = fl.FlightEndpoint(fl.Ticket(self._signer.sign(ticket)), [])
         return fl.FlightInfo(self._diffed(call, diff).schema, descriptor, [endpoint], -1, -1)
 

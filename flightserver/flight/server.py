@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from flightserver.errors import BackendUnavailable, InvalidRequest
-from flightserver.flight.calls import SentStream
+from flightserver.flight.calls import Answers, SentStream
 from flightserver.flight.middleware import (
     MIDDLEWARE,
     CallMiddlewareFactory,
@@ -95,8 +95,8 @@ class FlightServer(fl.FlightServerBase):
         """Takes rows, bound values, uploads, or a statement that changes data."""
         call = _allowed(context, "do_put")
         self._check_size(descriptor)
-        sent = SentStream(reader, call_in_flight(context))
-        self._service.writing.put(call, descriptor, sent, writer, context.is_cancelled)
+        sent = SentStream(reader, call_in_flight(context), context.is_cancelled)
+        self._service.writing.put(call, descriptor, sent, Answers(writer), context.is_cancelled)
 
     @translated("DoExchange")
     def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
@@ -105,14 +105,15 @@ class FlightServer(fl.FlightServerBase):
         self._check_size(descriptor)
         self._service.reading.check_bucket(call)
         in_flight = call_in_flight(context)
-        sent = SentStream(reader, in_flight)
+        sent = SentStream(reader, in_flight, context.is_cancelled)
         given = (sent_schema(sent), held_batches(sent, self._service.input_bytes))
         schema, batches = self._service.reading.exchange(call, descriptor, given, context.is_cancelled)
         # A client that goes away must not leave the statement to the garbage collector.
         with closing(batches):
-            writer.begin(schema)
+            answers = Answers(writer)
+            answers.begin(schema)
             for batch in in_flight.paced(batches):
-                writer.write_batch(batch)
+                answers.write_batch(batch)
 
     @translated("DoAction")
     def do_action(self, context: Any, action: Any) -> Iterator[fl.Result]:

@@ -96,7 +96,7 @@ class Writing:
         match plain_command(command):
             case PlainUpload() as upload:
                 WRITER.check(call, "an upload", upload)
-                self._upload(upload, reader, writer)
+                self._upload(call, upload, reader, writer)
             case PlainIngest() as ingest:
                 self._ingest_rows(call, ingest, reader, writer)
             case PlainDelete() as delete:
@@ -172,12 +172,12 @@ class Writing:
         check_ingest(self._statements.queries, call, key, mode=request.mode, evolve=request.evolve)
         self._ingest.check_bucket(request.bucket)
         if transaction_id is None:
-            result = self._ingest.stream(request, SentRows(reader))
+            result = self._ingest.stream(request, SentRows(reader), confirm=reader.check)
         else:
             self._transactions.check_owner(transaction_id, call.user)
             transaction = self._transactions.get(transaction_id)
             with transaction.statement() as staged:
-                result = self._ingest.stream(request, SentRows(reader), staged)
+                result = self._ingest.stream(request, SentRows(reader), staged, reader.check)
         self._metrics.ingested_rows.inc(result.rows)
         self._metrics.ingested_bytes.inc(result.bytes)
         return result
@@ -187,18 +187,18 @@ class Writing:
         bucket = delete.bucket or call.bucket
         scope = self._statements.scope(call, bucket)
         dataset = scope.dataset(delete.delete, delete.bucket)
-        call.rights.require((Privilege.DELETE,), dataset.key)
+        call.rights.require((Privilege.DELETE,), dataset.key, scope.now(dataset))
         keys = pa.Table.from_batches(held_batches(reader, MAX_BOUND_BYTES), sent_schema(reader))
         operation = Operation(id=new_ulid(), kind="delete", detail=str(dataset.key), user=call.user)
-        rows = self._streams.delete(dataset.key, keys, operation)
+        rows = self._streams.delete(dataset.key, keys, operation, confirm=reader.check)
         writer.write(msgspec.json.encode({"dataset": dataset.name, "bucket": dataset.bucket, "rows": rows}))
 
-    def _upload(self, asked: PlainUpload, reader: Any, writer: Any) -> None:
+    def _upload(self, call: CallContext, asked: PlainUpload, reader: Any, writer: Any) -> None:
         schema = sent_schema(reader)
         if len(schema) != 1 or not _is_binary(schema.field(0).type):
             raise InvalidRequest(f"an upload is a stream of one binary column; this one has {schema.names}")
         received = 0
-        with self._uploads.start(asked.upload, asked.bytes) as upload:
+        with self._uploads.start(asked.upload, asked.bytes, call.user) as upload:
             for batch in sent_batches(reader):
                 for chunk in batch.column(0):
                     data = chunk.as_buffer()
@@ -207,6 +207,7 @@ class Writing:
                     upload.write(data)
                     received += len(data)
                 writer.write(msgspec.json.encode({"received": received}))
+            reader.check()
             info = upload.finish()
         writer.write(msgspec.json.encode({"upload": info.id, "bytes": info.bytes, "sha256": info.sha256}))
 

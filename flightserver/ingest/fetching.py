@@ -17,7 +17,7 @@ from flightserver.storage.objects import UPLOADS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flightserver.ingest.uploads import Uploads
+    from flightserver.ingest.uploads import Upload, Uploads
     from flightserver.storage.buckets import Buckets, OpenBucket
 
 _CHUNK_BYTES = 8 * 2**20
@@ -35,8 +35,16 @@ class Fetcher:
         self._buckets = buckets
         self._uploads = uploads
 
-    def fetch(self, source: str, progress: Callable[[Progress], None]) -> str | None:
+    def fetch(
+        self, source: str, progress: Callable[[Progress], None], user: str, buckets: frozenset[str] | None = None
+    ) -> str | None:
         """Fetch an object; returns the id of the upload, or None when the source isn't a URL.
+
+        Args:
+            source: What may be the URL of an object.
+            progress: Is told how much has come.
+            user: Who asks, whose upload it becomes.
+            buckets: Those that exist for this user; None for all.
 
         Raises:
             NotFound: No bucket has such URLs, or there is no such object.
@@ -46,7 +54,7 @@ class Fetcher:
         """
         if "://" not in source:
             return None
-        bucket, key = self._place(source)
+        bucket, key = self._place(source, buckets)
         if not key.startswith(UPLOADS):
             msg = f"{source!r} can't be ingested: only objects below {UPLOADS!r} of a bucket are files that others put"
             raise InvalidRequest(msg)
@@ -55,17 +63,21 @@ class Fetcher:
             msg = f"there is no object {key!r} in bucket {bucket.name!r}"
             raise NotFound(msg)
         done = 0
-        with bucket.objects.open(key) as file, self._uploads.start(PurePosixPath(key).name, found.size) as upload:
+        with bucket.objects.open(key) as file, self._start(key, found.size, user) as upload:
             while chunk := file.read(_CHUNK_BYTES):
                 upload.write(chunk)
                 done += len(chunk)
                 progress(Progress("fetch", done, found.size))
             return upload.finish().id
 
-    def _place(self, source: str) -> tuple[OpenBucket, str]:
-        for bucket in self._buckets:
+    def _start(self, key: str, size: int, user: str) -> Upload:
+        return self._uploads.start(PurePosixPath(key).name, size, user)
+
+    def _place(self, source: str, buckets: frozenset[str] | None) -> tuple[OpenBucket, str]:
+        seen = [bucket for bucket in self._buckets if buckets is None or bucket.name in buckets]
+        for bucket in seen:
             if source.startswith(bucket.url("")):
                 return bucket, source[len(bucket.url("")) :]
-        known = ", ".join(bucket.url("") for bucket in self._buckets)
+        known = ", ".join(bucket.url("") for bucket in seen)
         msg = f"{source!r} is no URL of an object in a bucket; those of the buckets begin with {known}"
         raise NotFound(msg)

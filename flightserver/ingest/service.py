@@ -17,6 +17,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from flightserver.catalog.entities import DatasetKey
+from flightserver.catalog.transaction import Confirmed
 from flightserver.errors import InvalidRequest
 from flightserver.ingest.formats import check_format, open_source
 from flightserver.ingest.source import File, Limits, Progress, no_progress, reading
@@ -54,6 +55,7 @@ class FileRequest:
         primary_key: Columns that identify a row of a new dataset.
         evolve: Whether an append may add columns and widen types.
         progress: Is told how far each stage has come.
+        buckets: Those that objects may be fetched from; None for all.
     """
 
     source: str
@@ -66,6 +68,7 @@ class FileRequest:
     primary_key: tuple[str, ...] = ()
     evolve: bool = False
     progress: Callable[[Progress], None] = no_progress
+    buckets: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +117,7 @@ class Ingest:
         """
         self.check_bucket(request.bucket)
         mode_named(request.mode)
-        fetched = self._fetcher.fetch(request.source, request.progress)
+        fetched = self._fetcher.fetch(request.source, request.progress, request.operation.user, request.buckets)
         if fetched is None:
             return self._file(request, "upload" if is_upload_id(request.source) else "file")
         try:
@@ -125,7 +128,7 @@ class Ingest:
     def _file(self, request: FileRequest, system: str) -> WriteResult:
         mode = mode_named(request.mode)
         uploaded = is_upload_id(request.source)
-        path = self._uploads.open(request.source) if uploaded else self._roots.find(request.source)
+        path = self._find(request.source, request.operation.user)
         name = path.name if uploaded else PurePath(request.source).name
         file = File(path, name, self._limits, request.progress)
         stamp = _stamp(file)
@@ -152,25 +155,34 @@ class Ingest:
             self._uploads.discard(request.source)
         return result
 
-    def rows(self, source: str, file_format: str | None, options: Mapping[str, object]) -> Source:
+    def rows(self, source: str, file_format: str | None, options: Mapping[str, object], user: str) -> Source:
         """The rows of a file that goes into no dataset, such as keys.
 
         Raises:
             NotFound: No such upload or file.
             InvalidRequest: The file can't be read as rows.
         """
-        uploaded = is_upload_id(source)
-        path = self._uploads.open(source) if uploaded else self._roots.find(source)
-        name = path.name if uploaded else PurePath(source).name
+        path = self._find(source, user)
+        name = path.name if is_upload_id(source) else PurePath(source).name
         return open_source(path, file_format, options, name, limits=self._limits, progress=no_progress)
 
-    def stream(self, request: StreamRequest, reader: Any, transaction: Commits | None = None) -> WriteResult:
+    def _find(self, source: str, user: str) -> Path:
+        return self._uploads.open(source, user) if is_upload_id(source) else self._roots.find(source)
+
+    def stream(
+        self,
+        request: StreamRequest,
+        reader: Any,
+        transaction: Commits | None = None,
+        confirm: Callable[[], None] | None = None,
+    ) -> WriteResult:
         """Ingest an Arrow stream, as a part of a transaction if one is given.
 
         Args:
             request: Where the rows go.
             reader: Has a `schema` and yields record batches, as `pyarrow.RecordBatchReader` does.
             transaction: The transaction of several statements that it is part of, or None.
+            confirm: Asked when all is written, right before the commit; what it raises calls it off.
 
         Raises:
             InvalidRequest: A batch isn't valid Arrow data, or the request isn't valid.
@@ -192,7 +204,8 @@ class Ingest:
             fill_missing=True,
             validate=True,
         )
-        writes = self._writes if transaction is None else self._writes.within(transaction)
+        commits = transaction if transaction is not None else self._catalog
+        writes = self._writes.within(commits if confirm is None else Confirmed(commits, confirm))
         return writes.write(write, reader)
 
     def check_bucket(self, name: str) -> None:

@@ -4,6 +4,8 @@ Theory of operation: an upload is a directory of its own, named by a ULID. Its b
 makes them durable and then renames the file to the name that the client gave. So an upload that `open` finds is
 whole, also after a crash, and one that isn't finished is only a directory that `collect` removes one day.
 
+An upload belongs to the user who sent it, whose name is in the file `.owner` beside it; for others there is none.
+
 Invariant: a path is built from nothing but a ULID that was checked and a file name that was checked.
 """
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _PART = ".part"
+_OWNER = ".owner"
 _MAX_NAME_BYTES = 255
 """NAME_MAX of Linux file systems."""
 GIB = 1 << 30
@@ -72,12 +75,13 @@ class Uploads:
         except OSError as error:
             raise posix.translate(error, "create", "the directory of uploads") from error
 
-    def start(self, name: str, expected_bytes: int | None = None) -> Upload:
+    def start(self, name: str, expected_bytes: int | None = None, user: str = "") -> Upload:
         """Start an upload.
 
         Args:
             name: File name; its extension helps to find the format.
             expected_bytes: Its size, if the client knows it.
+            user: Whose it is.
 
         Raises:
             InvalidRequest: The name can't be a file name.
@@ -90,19 +94,30 @@ class Uploads:
         directory = self._directory / upload
         try:
             directory.mkdir()
+            with (directory / _OWNER).open("x") as file:
+                file.write(user)
+                file.flush()
+                posix.sync_file(file.fileno())
             return Upload(upload, name, directory, self._max_bytes, expected_bytes)
         except OSError as error:
             raise posix.translate(error, "write", name) from error
 
-    def open(self, upload: str) -> Path:
+    def open(self, upload: str, user: str | None = None) -> Path:
         """Return the file of a finished upload.
 
+        Args:
+            upload: Its id.
+            user: Who asks; None for the server itself.
+
         Raises:
-            NotFound: There is no such finished upload.
+            NotFound: There is no such finished upload, or it is another user's.
             InvalidRequest: That isn't an upload id.
         """
         try:
-            files = [file for file in self._place(upload).iterdir() if file.name != _PART]
+            place = self._place(upload)
+            files = [file for file in place.iterdir() if file.name not in {_PART, _OWNER}]
+            if user is not None and (place / _OWNER).read_text() != user:
+                files = []
         except FileNotFoundError:
             files = []
         except OSError as error:
@@ -219,7 +234,7 @@ class Upload:
 
 
 def _check_name(name: str) -> None:
-    is_path = "/" in name or "\\" in name or name in {"", ".", "..", _PART}
+    is_path = "/" in name or "\\" in name or name in {"", ".", "..", _PART, _OWNER}
     if is_path or not name.isprintable() or len(name.encode("utf-8", "replace")) > _MAX_NAME_BYTES:
         msg = f"{name[:80]!r} can't name an upload; use a plain file name such as 'people.csv', without directories"
         raise InvalidRequest(msg)
@@ -233,7 +248,7 @@ def _too_large(name: str, max_bytes: int) -> LimitExceeded:
 
 def _last_written(directory: Path) -> float:
     try:
-        return max(path.stat().st_mtime for path in (directory, *directory.iterdir()))
+        return max(path.stat().st_mtime for path in (directory, *directory.iterdir()) if path.name != _OWNER)
     except FileNotFoundError:  # removed by another thread in this moment
         return time.time()
 

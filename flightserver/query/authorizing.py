@@ -49,15 +49,17 @@ def authorize(statement: Statement, scope: Scope) -> None:
         scope.rights.require_create(key.bucket)
         if statement.or_replace or (isinstance(statement.change, CreateView) and statement.change.or_replace):
             # Whether there is one that they don't see is not for them to know.
-            scope.rights.require((Privilege.ALTER,), key)
+            scope.rights.require(
+                (Privilege.ALTER,), key, None if scope.newest is None else scope.newest.datasets.get(key)
+            )
     elif statement.kind in _ON_TARGET and target is not None:
         if target.schema is None and target.name in scope.given:
             return
         try:
-            key = scope.relation(target.name, target.schema).key
+            found = scope.relation(target.name, target.schema)
         except NotFound:
             return
-        scope.rights.require(_ON_TARGET[statement.kind], key)
+        scope.rights.require(_ON_TARGET[statement.kind], scope.key_now(found), scope.now(found))
     else:
         scope.rights.require_admin(statement.kind.value.upper())
 

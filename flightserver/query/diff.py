@@ -135,7 +135,8 @@ class Diffs:
     def _planned(self, diff: Diff, request: Request, sql: str) -> Planned:
         newest = self._catalog.snapshot()
         # The versions may have another name than the dataset has now, which policies go by.
-        request.rights.require_unprotected(request.rights.key_now(diff.now, newest) or diff.now.key)
+        key = request.rights.key_now(diff.now, newest) or diff.now.key
+        request.rights.require_unprotected(key, newest.datasets.get(key, diff.now))
         scope = Scope(newest, request.bucket, named={BEFORE: diff.before, AFTER: diff.after})
         frame = self._engine.query(sql, scope, {})
         return Planned(request, Statement(Kind.QUERY, sql), scope, wire_schema(frame.schema()), frame)

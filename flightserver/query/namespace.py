@@ -72,6 +72,7 @@ class Scope:
         depth: How many views this scope is inside of.
         rights: Of who asks; the snapshot has only what they may see.
         newest: The newest snapshot as it is, by which rights are judged; None for the server's own work.
+        past: The earlier version that the snapshot is, or that its transaction began with; None for the newest.
         protected: What the bare name `__protected` means.
     """
 
@@ -85,6 +86,7 @@ class Scope:
     depth: int = 0
     rights: Rights = UNRESTRICTED
     newest: Snapshot | None = None
+    past: Snapshot | None = None
     protected: Dataset | None = None
 
     def dataset(self, name: str, schema: str | None = None) -> Dataset:
@@ -152,7 +154,7 @@ class Scope:
 
     def at(self, snapshot: Snapshot) -> Scope:
         """The same names at another version, of which again only what may be seen."""
-        seen = snapshot if self.newest is None else self.rights.visible(snapshot, self.newest)
+        seen = snapshot if self.newest is None else self.rights.visible(snapshot, self.newest, past=self.past)
         return replace(self, snapshot=seen)
 
     def has_fixed(self, schema: str, name: str) -> bool:
@@ -162,6 +164,17 @@ class Scope:
     def hides(self, dataset: Dataset) -> bool:
         """Whether policies are about a dataset of this scope, so that its numbers of rows aren't told."""
         return self.newest is not None and bool(self.rights.policies_on(dataset, self.newest))
+
+    def key_now(self, found: Dataset | View) -> DatasetKey:
+        """What a relation of this scope is called now, which grants and policies go by."""
+        return found.key if self.newest is None else self.rights.key_now(found, self.newest) or found.key
+
+    def now(self, found: Dataset | View) -> Dataset | None:
+        """A dataset of this scope as it is now, or as it was when it was dropped; None for a view."""
+        if isinstance(found, View):
+            return None
+        newest = None if self.newest is None else self.newest.datasets.get(self.key_now(found))
+        return newest if newest is not None and newest.id == found.id else found
 
     def is_protected(self, dataset: Dataset) -> bool:
         """Whether rows or values of a dataset are hidden from who asks."""

@@ -61,4 +61,4 @@ class PastTables:
     def _seen(self, scope: Scope, at: int | datetime) -> Snapshot:
         """The snapshot of another time as whoever asks may see it."""
         snapshot = self._catalog.snapshot_at(at)
-        return snapshot if scope.newest is None else scope.rights.visible(snapshot, scope.newest, past=True)
+        return snapshot if scope.newest is None else scope.rights.visible(snapshot, scope.newest, past=snapshot)

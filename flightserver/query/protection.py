@@ -70,15 +70,12 @@ def protection(dataset: Dataset, rights: Rights, newest: Snapshot | None) -> Pro
     """
     if newest is None or not rights.has_policies:
         return None
-    key = rights.key_now(dataset, newest) or dataset.key
-    policies = rights.policies(key)
-    if not policies:
-        return None
-    now = newest.datasets.get(key, dataset)
-    tags = now.column_tags if now.id == dataset.id else dataset.column_tags
-    applied = [one for one in policies if one.filter or one.masks or not _unused(one, tags)]
+    applied = rights.policies_on(dataset, newest)
     if not applied:
         return None
+    key = rights.key_now(dataset, newest) or dataset.key
+    now = newest.datasets.get(key, dataset)
+    tags = now.column_tags if now.id == dataset.id else dataset.column_tags
     if now.id == dataset.id and now.schema_fingerprint != dataset.schema_fingerprint and not _is_newer(dataset, newest):
         raise Forbidden(
             f"policies apply to {key} for user {rights.user!r}, and the columns of this earlier version are others "
@@ -137,10 +134,6 @@ def applied_to(dataset: Dataset, policy: Policy) -> str:
 def _is_newer(dataset: Dataset, newest: Snapshot) -> bool:
     """Whether this is a version of a transaction that isn't committed."""
     return dataset.version > newest.version
-
-
-def _unused(policy: Policy, tags: Mapping[str, Sequence[str]]) -> bool:
-    return not any(tag in policy.tags for each in tags.values() for tag in each)
 
 
 def _query(names: Sequence[str], policies: Sequence[Policy], tags: Mapping[str, Sequence[str]], user: str) -> str:

@@ -231,9 +231,9 @@ class Queries:
                     f"policy {policy.name!r} can't be applied to {dataset.key}: {error.message}"
                 ) from None
 
-    def exists(self, key: DatasetKey) -> bool:
-        """Whether there is a dataset of this name, for whomever."""
-        return key in self._catalog.snapshot().datasets
+    def newest(self, key: DatasetKey) -> Dataset | None:
+        """The dataset of this name as it is now, for whomever; None if there is none."""
+        return self._catalog.snapshot().datasets.get(key)
 
     def cancel(self, operation: str) -> bool:
         """Stop the statement that runs for a request's operation id; False when none does."""
@@ -246,14 +246,17 @@ class Queries:
             NotFound: Its bucket, or the version it asks for, doesn't exist.
         """
         snapshot = newest = self._catalog.snapshot()
+        past = None
         if request.as_of is not None:
-            snapshot = self._catalog.snapshot_at(request.as_of)
+            snapshot = past = self._catalog.snapshot_at(request.as_of)
         elif request.transaction is not None:
-            snapshot = request.transaction.snapshot()
-        snapshot = request.rights.visible(snapshot, newest, past=request.as_of is not None)
+            snapshot, past = request.transaction.snapshot(), request.transaction.staged().base
+        snapshot = request.rights.visible(snapshot, newest, past=past)
         if request.bucket is not None:
             snapshot.bucket(request.bucket)
-        scope = Scope(snapshot, request.bucket, request.schema, request.given, rights=request.rights, newest=newest)
+        scope = Scope(
+            snapshot, request.bucket, request.schema, request.given, rights=request.rights, newest=newest, past=past
+        )
         if request.schema not in scope.schemas():
             raise NotFound(f"schema {request.schema!r} doesn't exist: there are {', '.join(scope.schemas())}")
         return scope

@@ -16,6 +16,7 @@ import pyarrow as pa
 from msgspec.structs import replace as changed
 
 from flightserver.catalog.staging import StagedTransaction
+from flightserver.catalog.transaction import Confirmed
 from flightserver.errors import CommitConflict, InvalidRequest
 from flightserver.query.namespace import ADDED, TARGET, Scope
 from flightserver.query.quoting import quoted
@@ -26,7 +27,7 @@ from flightserver.tables.schema import conform, decode, drift, drift_error
 from flightserver.tables.writes import check_valid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -88,18 +89,28 @@ class RowStreams:
             return self._upsert(request, batches, self._tables, self._commits)
         return self._create(request, batches, snapshot)
 
-    def delete(self, key: tuple[str, str], keys: pa.Table, operation: Operation) -> int:
+    def delete(
+        self,
+        key: tuple[str, str],
+        keys: pa.Table,
+        operation: Operation,
+        *,
+        confirm: Callable[[], None] | None = None,
+    ) -> int:
         """Delete the rows that equal one of these in all columns that they have; returns how many.
 
         Args:
             key: Bucket and name of the dataset.
             keys: At least one column of the dataset; those of its primary key, if it has one.
             operation: Who does it.
+            confirm: Asked right before the commit; what it raises calls it off.
 
         Raises:
             InvalidRequest: The columns aren't the primary key's.
             SchemaMismatch: A column isn't the dataset's, or a value doesn't fit.
         """
+        if confirm is not None:
+            return self.within(Confirmed(self._commits, confirm)).delete(key, keys, operation)
         for _ in range(_ATTEMPTS):
             snapshot = self._commits.snapshot()
             recorded = snapshot.operations.get(operation.id)

@@ -24,7 +24,7 @@ from flightserver.catalog.entities import DatasetKey
 from flightserver.catalog.requirements import SegmentsUnchanged
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import RemoveRows
-from flightserver.errors import CommitConflict, FlightserverError, LimitExceeded, NotFound, RequestError
+from flightserver.errors import Cancelled, CommitConflict, FlightserverError, LimitExceeded, NotFound, RequestError
 from flightserver.tables.deltas import split_places, write_delta
 from flightserver.tables.segments import ORIGIN, manifest_in
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from flightserver.tables.deltas import DeadRows, Places
     from flightserver.tables.segments import Origin
 
-REFUSED = (CommitConflict, LimitExceeded, RequestError)
+REFUSED = (Cancelled, CommitConflict, LimitExceeded, RequestError)
 """What a commit raises that has changed nothing. After anything else nobody knows, and files it names must stay."""
 
 _ATTEMPTS = 100

@@ -33,7 +33,15 @@ from flightserver.catalog.updates import (
     ReplaceSegments,
     RewriteSegments,
 )
-from flightserver.errors import CommitConflict, FlightserverError, InvalidRequest, NotFound, RequestError, SchemaDrift
+from flightserver.errors import (
+    Cancelled,
+    CommitConflict,
+    FlightserverError,
+    InvalidRequest,
+    NotFound,
+    RequestError,
+    SchemaDrift,
+)
 from flightserver.tables.changes import RowChange
 from flightserver.tables.deltas import DeadRows
 from flightserver.tables.plan import (
@@ -146,7 +154,7 @@ class Tables:
         segment = self._write_segment(bucket, request, target, batches)
         try:
             return self._commit(bucket, request, target, segment)
-        except (CommitConflict, RequestError):
+        except (CommitConflict, RequestError, Cancelled):
             _discard(bucket, segment)
             raise
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import adbc_driver_flightsql.dbapi as flightsql
 import pytest
+from clients.compatibility import Compatibility
 from clients.jdbc_program import jdbc, jdbc_connection
 from clients.sqlalchemy_environment import sqlalchemy_python
 
@@ -17,9 +18,21 @@ if TYPE_CHECKING:
 __all__ = ["jdbc", "jdbc_connection", "sqlalchemy_python"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Has the table of docs/compatibility.md written."""
+    parser.addoption(
+        "--write-compatibility", action="store_true", help="write docs/compatibility.md from what tests/clients showed"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Collects what tests show of clients."""
+    config.pluginmanager.register(Compatibility(config), "compatibility")
+
+
 @pytest.fixture
 def connection(server: RunningServer) -> Iterator[Any]:
-    """An ADBC connection to an empty lakehouse; the server has no transactions, hence autocommit."""
+    """An ADBC connection to an empty lakehouse."""
     with flightsql.connect(server.uri, autocommit=True) as opened:
         yield opened
 

@@ -7,7 +7,7 @@ connect by ADBC's driver, as their users do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 Rows = list[tuple[Any, ...]]
 Query = Callable[[str], Rows]
-
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def table_rows(table: pa.Table) -> Rows:
     return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
-def adbc(door: Door) -> AbstractContextManager[Any]:
+def adbc(door: Door) -> Any:
     """A connection of ADBC's driver."""
     given = {
         "username": door.user,
@@ -76,8 +75,7 @@ def adbc(door: Door) -> AbstractContextManager[Any]:
         **{DatabaseOptions.RPC_CALL_HEADER_PREFIX.value + name: value for name, value in door.headers.items()},
     }
     options = {name: value for name, value in given.items() if value}
-    connection: AbstractContextManager[Any] = flightsql.connect(door.uri, options, autocommit=True)
-    return connection
+    return flightsql.connect(door.uri, options, autocommit=True)
 
 
 def _text(file: Path | None) -> str:
@@ -94,7 +92,10 @@ def by_adbc(door: Door, _: pytest.FixtureRequest) -> Iterator[Query]:
 @contextmanager
 def by_pandas(door: Door, _: pytest.FixtureRequest) -> Iterator[Query]:
     """`pandas.read_sql`."""
-    with adbc(door) as connection:
+    with adbc(door) as connection, ExitStack() as cursors:
+        # pandas 3 doesn't close the cursor of a statement that failed.
+        opened = connection.cursor
+        connection.cursor = lambda: cursors.enter_context(opened())
         yield lambda sql: list(pd.read_sql(sql, connection).itertuples(index=False, name=None))
 
 
@@ -165,7 +166,7 @@ def by_jdbc(door: Door, request: pytest.FixtureRequest) -> Iterator[Query]:
     }
     properties = {name: value for name, value in given.items() if value}
     with request.getfixturevalue("jdbc").connect(door.uri, **properties) as connection:
-        yield lambda sql: [tuple(row) for row in connection.query(sql)]
+        yield lambda sql: [tuple(row) for row in connection.ask("execute", sql=sql).get("rows", ())]
 
 
 @contextmanager

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 from typing import Any
 
-import flightsql.sqlalchemy  # registers the dialect
+import flightsql.sqlalchemy  # noqa: F401  # registers the dialect
 import pandas as pd
 import sqlalchemy as sa
 
 
-def answered(engine: Any, sql: str) -> dict[str, Any]:
+@cache
+def engine() -> Any:
+    """The engine, whose making logs in."""
+    return sa.create_engine(sys.argv[1])
+
+
+def answered(sql: str) -> dict[str, Any]:
     """Rows of a statement, or what went wrong."""
     try:
-        with engine.connect() as connection:
+        with engine().connect() as connection:
             found = connection.execute(sa.text(sql)).fetchall()
     except Exception as error:  # noqa: BLE001  # whatever the driver raises is the answer
         return {"error": f"{type(error).__name__}: {error}"}
@@ -27,9 +34,8 @@ def answered(engine: Any, sql: str) -> dict[str, Any]:
 
 def main() -> None:
     """Answer until the input ends."""
-    engine = sa.create_engine(sys.argv[1])
     for line in sys.stdin:
-        print(json.dumps(answered(engine, json.loads(line)), default=str), flush=True)  # noqa: T201  # the answer
+        print(json.dumps(answered(json.loads(line)), default=str), flush=True)  # noqa: T201  # the answer
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from conftest import RunningServer
 
+pytestmark = pytest.mark.client("ADBC")
+
 ENDLESS = "SELECT a.value FROM generate_series(1, 1000000) a CROSS JOIN generate_series(1, 1000000) b"
 """10^12 rows, none of which costs much: it runs until somebody stops it."""
 
@@ -29,6 +31,7 @@ def with_people(cursor: Any) -> Any:
     return cursor
 
 
+@pytest.mark.feature("queries")
 @pytest.mark.parametrize(
     "fetch",
     [
@@ -44,6 +47,7 @@ def test_each_way_to_fetch_arrow_gives_the_whole_table(with_people: Any, fetch: 
     assert fetch(with_people).equals(people())
 
 
+@pytest.mark.feature("queries")
 def test_rows_are_fetched_one_by_one_in_groups_and_all_at_once(with_people: Any) -> None:
     with_people.execute("SELECT * FROM people ORDER BY id")
 
@@ -60,12 +64,14 @@ def test_a_cursor_describes_its_columns(with_people: Any) -> None:
     assert described == [("id", pa.int64()), ("name", pa.utf8()), ("good", pa.bool_())]
 
 
+@pytest.mark.feature("queries")
 def test_an_empty_result_has_its_columns(with_people: Any) -> None:
     with_people.execute("SELECT * FROM people WHERE id < 0")
 
     assert with_people.fetch_arrow_table().equals(people().schema.empty_table())
 
 
+@pytest.mark.feature("large results")
 def test_a_result_of_many_batches_arrives_whole_and_in_order(cursor: Any) -> None:
     cursor.execute("SELECT value, value * 2 AS twice FROM generate_series(1, 300000) ORDER BY value")
 
@@ -85,6 +91,7 @@ def test_a_cursor_runs_one_statement_after_the_other(cursor: Any) -> None:
     assert answers == [(number,) for number in range(20)]
 
 
+@pytest.mark.feature("batches")
 def test_executemany_inserts_every_row(cursor: Any) -> None:
     cursor.execute("CREATE TABLE people (id BIGINT, name VARCHAR, score DOUBLE)")
     rows = [tuple(row.values()) for row in people().to_pylist()]
@@ -96,6 +103,7 @@ def test_executemany_inserts_every_row(cursor: Any) -> None:
     assert cursor.fetchall() == rows
 
 
+@pytest.mark.feature("batches")
 def test_executemany_takes_the_rows_as_arrow(cursor: Any) -> None:
     create_empty(cursor, "people", people().schema)
 
@@ -105,6 +113,7 @@ def test_executemany_takes_the_rows_as_arrow(cursor: Any) -> None:
     assert cursor.fetch_arrow_table().equals(people())
 
 
+@pytest.mark.feature("update counts")
 def test_statements_that_change_data_tell_how_many_rows(with_people: Any) -> None:
     counts = []
     for statement in (
@@ -119,6 +128,7 @@ def test_statements_that_change_data_tell_how_many_rows(with_people: Any) -> Non
     assert counts == [4, 3, 2, 9]
 
 
+@pytest.mark.feature("exactly once")
 def test_a_statement_fetched_as_a_query_changes_data_once(with_people: Any) -> None:
     with_people.execute("INSERT INTO people (id) VALUES (7)")
     with_people.fetchall()
@@ -136,6 +146,7 @@ def test_a_dropped_table_is_gone(with_people: Any) -> None:
     assert caught.value.status_code == AdbcStatusCode.NOT_FOUND
 
 
+@pytest.mark.feature("errors with their code")
 @pytest.mark.parametrize(
     ("statement", "told", "status"),
     [
@@ -171,6 +182,7 @@ def test_execute_schema_describes_a_result_without_running_it(with_people: Any) 
     assert schema.equals(people().select(["name", "score"]).schema)
 
 
+@pytest.mark.feature("partitions")
 def test_partitions_are_read_by_another_connection(with_people: Any, server: RunningServer) -> None:
     partitions, schema = with_people.adbc_execute_partitions("SELECT * FROM people ORDER BY id")
 
@@ -184,6 +196,7 @@ def test_partitions_are_read_by_another_connection(with_people: Any, server: Run
     assert pa.concat_tables(read).equals(people())
 
 
+@pytest.mark.feature("partitions", "sessions")
 def test_each_page_of_a_paged_session_is_a_partition(server: RunningServer) -> None:
     session = {"adbc.flight.sql.rpc.with_cookie_middleware": "true"}
     with flightsql.connect(server.uri, db_kwargs=session, autocommit=True) as connection:
@@ -196,6 +209,7 @@ def test_each_page_of_a_paged_session_is_a_partition(server: RunningServer) -> N
     assert [value for page in pages for (value,) in page] == list(range(1, 101))
 
 
+@pytest.mark.feature("cancel")
 def test_cancelling_a_running_statement_stops_it_here_and_on_the_server(server: RunningServer) -> None:
     with flightsql.connect(server.uri, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute(ENDLESS)
@@ -209,6 +223,7 @@ def test_cancelling_a_running_statement_stops_it_here_and_on_the_server(server: 
     assert ends(server, ENDLESS), "the statement still runs"
 
 
+@pytest.mark.feature("cancel")
 def test_closing_the_cursor_of_a_running_statement_stops_it_on_the_server(server: RunningServer) -> None:
     with flightsql.connect(server.uri, autocommit=True) as connection:
         cursor = connection.cursor()

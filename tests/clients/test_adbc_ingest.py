@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from conftest import RunningServer
 
+pytestmark = pytest.mark.client("ADBC")
+
 BOTH = pa.concat_tables([people(), more_people()]).combine_chunks()
 
 
@@ -23,6 +25,7 @@ def read(cursor: Any, table: str = "people") -> pa.Table:
     return cursor.execute(f"SELECT * FROM {table} ORDER BY id").fetch_arrow_table()
 
 
+@pytest.mark.feature("bulk ingest")
 @pytest.mark.parametrize("mode", ["create", "replace", "create_append"])
 def test_a_table_that_is_missing_is_created(cursor: Any, mode: str) -> None:
     counted = cursor.adbc_ingest("people", people(), mode=mode)
@@ -31,6 +34,7 @@ def test_a_table_that_is_missing_is_created(cursor: Any, mode: str) -> None:
     assert read(cursor).equals(people())
 
 
+@pytest.mark.feature("bulk ingest")
 @pytest.mark.parametrize(
     ("mode", "after"), [("append", BOTH), ("create_append", BOTH), ("replace", more_people())], ids=str
 )
@@ -84,6 +88,7 @@ def test_append_matches_columns_by_name_and_fills_those_that_are_missing(cursor:
     assert cursor.fetchall() == [(7, None, 7.0)]
 
 
+@pytest.mark.feature("every type", "bulk ingest")
 def test_every_type_is_kept(cursor: Any) -> None:
     cursor.adbc_ingest("things", all_types(), mode="create")
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from conftest import RunningServer
 
+pytestmark = pytest.mark.client("ADBC")
+
 
 @pytest.fixture
 def catalogued(connection: Any) -> Any:
@@ -59,6 +61,7 @@ def test_get_objects_lists_each_dataset_in_public_and_in_its_bucket(catalogued: 
     assert {"tables", "columns"} <= set(listed["information_schema"])
 
 
+@pytest.mark.feature("tables and columns")
 def test_get_objects_tells_all_of_a_table(catalogued: Any) -> None:
     listed = catalogued.adbc_get_objects(depth="all", db_schema_filter="public", table_name_filter="people").read_all()
 
@@ -103,6 +106,9 @@ def test_get_objects_filters_columns(catalogued: Any) -> None:
     assert columns == {"people": ["name"], "pets": ["name"]}
 
 
+@pytest.mark.feature(
+    "primary keys", "foreign keys", reason="the driver asks for no keys; `information_schema` has them"
+)
 def test_keys_are_read_by_sql_because_the_driver_asks_for_none(connection: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE people (id BIGINT PRIMARY KEY, boss BIGINT REFERENCES people ON DELETE SET NULL)")
@@ -176,6 +182,7 @@ def session(server: RunningServer) -> Iterator[Any]:
         yield opened
 
 
+@pytest.mark.feature("sessions", "schema of the connection")
 def test_a_session_changes_its_schema(session: Any) -> None:
     session.adbc_current_db_schema = "system"
 
@@ -184,6 +191,7 @@ def test_a_session_changes_its_schema(session: Any) -> None:
         assert cursor.execute("SELECT name FROM buckets").fetchall() == [("primary",)]
 
 
+@pytest.mark.feature("sessions", "time travel")
 def test_a_session_reads_the_past(session: Any, server: RunningServer) -> None:
     with session.cursor() as cursor:
         cursor.adbc_ingest("people", people(), mode="create")

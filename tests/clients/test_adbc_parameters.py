@@ -14,10 +14,13 @@ from clients.samples import COLUMNS, create_empty
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+pytestmark = pytest.mark.client("ADBC")
+
 ROWS = range(3)
 COMPARABLE = [name for name in COLUMNS if name not in {"list", "list_of_strings", "struct"}]
 
 
+@pytest.mark.feature("parameters")
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("name", COLUMNS)
 def test_a_bound_value_comes_back_with_its_type(cursor: Any, name: str, row: int) -> None:
@@ -45,6 +48,7 @@ def test_a_bound_value_finds_its_row(cursor: Any, name: str) -> None:
     assert found == [[(1,)], [(2,)], []]
 
 
+@pytest.mark.feature("parameters")
 @pytest.mark.parametrize("name", COLUMNS)
 def test_bound_values_are_inserted_as_they_are(cursor: Any, name: str) -> None:
     rows = pa.table({"id": pa.array([1, 2, 3], pa.int64()), "value": COLUMNS[name]})
@@ -56,6 +60,7 @@ def test_bound_values_are_inserted_as_they_are(cursor: Any, name: str) -> None:
     assert cursor.execute("SELECT * FROM things ORDER BY id").fetch_arrow_table().equals(rows)
 
 
+@pytest.mark.feature("parameters")
 @pytest.mark.parametrize(
     "values",
     [
@@ -104,6 +109,7 @@ def test_a_wrong_number_of_values_is_refused(cursor: Any, values: tuple[int, ...
         cursor.execute("SELECT ? + ? AS n", values).fetchall()
 
 
+@pytest.mark.feature("prepared statements")
 def test_a_prepared_statement_is_executed_with_new_values_each_time(cursor: Any) -> None:
     sql = "SELECT ? * 10 AS n"
     cursor.adbc_prepare(sql)

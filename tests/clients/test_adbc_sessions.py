@@ -19,10 +19,13 @@ from flightserver.tables.schema import encode, fingerprint
 if TYPE_CHECKING:
     from conftest import RunningServer
 
+pytestmark = pytest.mark.client("ADBC")
+
 OPTION = "adbc.flight.sql.session.option."
 COOKIES = {"adbc.flight.sql.rpc.with_cookie_middleware": "true"}
 
 
+@pytest.mark.feature("sessions", "time travel")
 def test_a_session_reads_the_past_and_returns_to_the_present(server: RunningServer) -> None:
     with flightsql.connect(server.uri, autocommit=True, db_kwargs=COOKIES) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE t AS SELECT 1 AS a")
@@ -39,6 +42,7 @@ def test_a_session_reads_the_past_and_returns_to_the_present(server: RunningServ
         assert cursor.execute("SELECT count(*) FROM t").fetchall() == [(2,)]
 
 
+@pytest.mark.feature("tables and columns")
 def test_the_tables_of_a_large_lakehouse_are_listed_with_their_schemas(server: RunningServer) -> None:
     schema = pa.schema([(f"a_rather_long_name_of_column_{number}", pa.int64()) for number in range(60)])
     encoded, mark = encode(schema), fingerprint(schema)

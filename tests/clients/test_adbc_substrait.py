@@ -9,6 +9,8 @@ import pyarrow as pa
 import pytest
 from query.substrait_plans import plan
 
+pytestmark = pytest.mark.client("ADBC")
+
 
 @pytest.fixture
 def statement(cursor: Any) -> adbc_driver_manager.AdbcStatement:
@@ -24,12 +26,14 @@ def answer(statement: adbc_driver_manager.AdbcStatement) -> pa.Table:
     return pa.RecordBatchReader._import_from_c(stream.address).read_all()  # how the driver's streams are read
 
 
+@pytest.mark.feature("Substrait")
 def test_a_plan_is_executed(statement: adbc_driver_manager.AdbcStatement) -> None:
     statement.set_substrait_plan(plan("SELECT id, name FROM people WHERE name LIKE '%a%' ORDER BY id DESC"))
 
     assert answer(statement).to_pylist() == [{"id": 2, "name": "Grace"}, {"id": 1, "name": "Ada"}]
 
 
+@pytest.mark.feature("Substrait")
 def test_a_prepared_plan_takes_values(statement: adbc_driver_manager.AdbcStatement) -> None:
     statement.set_substrait_plan(plan("SELECT name FROM people WHERE id = $1"))
     statement.prepare()

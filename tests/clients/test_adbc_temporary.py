@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from conftest import RunningServer
 
+pytestmark = pytest.mark.client("ADBC")
+
 
 @pytest.fixture
 def other(server: RunningServer) -> Iterator[Any]:
@@ -35,12 +37,14 @@ def read(cursor: Any, sql: str) -> list[tuple[Any, ...]]:
     return list(cursor.execute(sql).fetchall())
 
 
+@pytest.mark.feature("temporary tables")
 def test_its_rows_are_what_was_sent(cursor: Any) -> None:
     assert cursor.adbc_ingest("things", all_types(), mode="create", temporary=True) == all_types().num_rows
 
     assert cursor.execute("SELECT * FROM things").fetch_arrow_table().equals(all_types())
 
 
+@pytest.mark.feature("temporary tables")
 def test_nobody_else_sees_it_and_the_catalog_does_not_know_it(cursor: Any, other: Any, server: RunningServer) -> None:
     version = server.lakehouse.catalog.snapshot().version
     cursor.adbc_ingest("mine", people(), mode="create", temporary=True)
@@ -53,6 +57,7 @@ def test_nobody_else_sees_it_and_the_catalog_does_not_know_it(cursor: Any, other
     assert server.lakehouse.catalog.snapshot().version == version
 
 
+@pytest.mark.feature("temporary tables")
 def test_it_hides_a_table_of_its_name_until_it_is_dropped(cursor: Any, other: Any) -> None:
     cursor.execute("CREATE TABLE people AS SELECT 'all' AS whose")
     cursor.adbc_ingest("people", pa.table({"whose": ["mine"]}), mode="create", temporary=True)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from conftest import RunningServer
 
+pytestmark = pytest.mark.client("ADBC")
+
 
 @pytest.fixture
 def other(server: RunningServer) -> Iterator[Any]:
@@ -34,6 +36,7 @@ def balances(cursor: Any) -> list[int]:
     return [row[0] for row in cursor.execute("SELECT balance FROM accounts ORDER BY id").fetchall()]
 
 
+@pytest.mark.feature("transactions")
 def test_a_commit_makes_all_changes_visible_and_a_rollback_none(session: Any, other: Any) -> None:
     with session.cursor() as cursor:
         cursor.execute("UPDATE accounts SET balance = balance - 30 WHERE id = 1")
@@ -52,6 +55,7 @@ def test_a_commit_makes_all_changes_visible_and_a_rollback_none(session: Any, ot
     assert other.execute("SELECT sum(amount) FROM journal").fetchall() == [(61,)]
 
 
+@pytest.mark.feature("transactions")
 def test_a_transaction_reads_one_version_until_it_ends(session: Any, other: Any) -> None:
     with session.cursor() as cursor:
         assert balances(cursor) == [100, 100]
@@ -61,6 +65,7 @@ def test_a_transaction_reads_one_version_until_it_ends(session: Any, other: Any)
         assert balances(cursor) == [0, 0]
 
 
+@pytest.mark.feature("transactions")
 def test_of_two_that_change_the_same_row_the_second_is_told_to_try_again(
     server: RunningServer, session: Any, other: Any
 ) -> None:

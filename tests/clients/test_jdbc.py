@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from conftest import RunningServer
 
+pytestmark = pytest.mark.client("JDBC")
+
 QUOTED = 'odd. "names" ü 🚀'
 """A name that is one only in double quotes."""
 
@@ -29,6 +31,7 @@ def people(jdbc_connection: Connection) -> Connection:
     return jdbc_connection
 
 
+@pytest.mark.feature("queries")
 def test_a_query_answers_rows(people: Connection) -> None:
     rows = people.query("SELECT id, name, score FROM people ORDER BY id")
 
@@ -61,6 +64,7 @@ def test_a_catalog_that_does_not_exist_is_refused(jdbc: Jdbc, server: RunningSer
         jdbc.connect(server.uri, catalog="other")
 
 
+@pytest.mark.feature("headers")
 def test_a_property_that_the_driver_does_not_know_is_a_header(jdbc: Jdbc, server: RunningServer) -> None:
     with (
         jdbc.connect(server.uri, **{"x-lakehouse-bucket": "nowhere"}) as connection,
@@ -69,6 +73,7 @@ def test_a_property_that_the_driver_does_not_know_is_a_header(jdbc: Jdbc, server
         connection.query("SELECT 1")
 
 
+@pytest.mark.feature("update counts")
 @pytest.mark.parametrize(
     ("sql", "count"),
     [
@@ -88,6 +93,7 @@ def test_a_statement_that_changes_something_answers_its_count(people: Connection
     assert people.update(sql) == [count]
 
 
+@pytest.mark.feature("exactly once")
 @pytest.mark.parametrize(
     "request_",
     [{}, {"parameters": [[["Double", 1.0]]]}, {"parameters": [[["Double", 1.0]]], "update": True}],
@@ -101,6 +107,7 @@ def test_a_statement_that_changes_something_runs_once(people: Connection, reques
     assert people.query("SELECT score FROM people WHERE id = 1") == [[10.5]]
 
 
+@pytest.mark.feature("batches")
 def test_a_batch_is_one_change_and_answers_its_count(people: Connection, server: RunningServer) -> None:
     before = server.lakehouse.catalog.snapshot().version
     rows = [[["Long", number], ["String", f"name {number}"]] for number in range(100, 200)]
@@ -113,6 +120,7 @@ def test_a_batch_is_one_change_and_answers_its_count(people: Connection, server:
     assert server.lakehouse.catalog.snapshot().version == before + 1
 
 
+@pytest.mark.feature("batches")
 @pytest.mark.parametrize(
     ("sql", "rows", "left"),
     [
@@ -127,6 +135,9 @@ def test_batches_update_and_delete(people: Connection, sql: str, rows: list[Any]
     assert people.query("SELECT id, name FROM people ORDER BY id") == left
 
 
+@pytest.mark.feature(
+    "transactions", reason="the driver sends neither commit nor rollback: each statement commits by itself"
+)
 def test_without_autocommit_statements_still_commit_by_themselves(people: Connection) -> None:
     # commit() and rollback() of the driver (18.3) do nothing: it sends neither BeginTransaction nor EndTransaction.
     people.ask("set", autoCommit=False)
@@ -149,6 +160,7 @@ def test_identifiers_may_have_dots_quotes_and_unicode(jdbc_connection: Connectio
     assert [row["TABLE_NAME"] for row in listed] == [QUOTED]
 
 
+@pytest.mark.feature("errors with their code")
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
@@ -182,6 +194,7 @@ def digests(table: pa.Table) -> list[str]:
     return [hashlib.sha256(data).hexdigest() for data in (*numbers, texts)]
 
 
+@pytest.mark.feature("large results")
 def test_a_million_rows_arrive_as_they_are(jdbc_connection: Connection, flight_client: fl.FlightClient) -> None:
     sql = "SELECT value AS id, value * 0.1 AS x, 'größe ' || value AS text FROM generate_series(1, 1000000)"
     info = flight_client.get_flight_info(fl.FlightDescriptor.for_command(sql.encode()))
@@ -191,6 +204,14 @@ def test_a_million_rows_arrive_as_they_are(jdbc_connection: Connection, flight_c
 
     assert sent.num_rows == 1_000_000
     assert received == {"rows": 1_000_000, "columns": digests(sent)}
+
+
+@pytest.mark.feature("partitions")
+def test_all_pages_of_a_paged_result_are_read(jdbc: Jdbc, server: RunningServer) -> None:
+    with jdbc.connect(server.uri, **{"x-lakehouse-page-rows": "4"}) as connection:
+        rows = connection.query("SELECT value FROM generate_series(1, 10) ORDER BY value")
+
+    assert sorted(rows) == [[number] for number in range(1, 11)]
 
 
 def test_a_large_text_arrives_as_it_is(jdbc_connection: Connection) -> None:
@@ -205,6 +226,7 @@ def states(connection: Connection) -> list[Any]:
     return [state for [state] in connection.query(sql)]
 
 
+@pytest.mark.feature("cancel")
 def test_cancel_stops_the_statement_on_the_server(jdbc_connection: Connection) -> None:
     answer = jdbc_connection.ask("cancel", sql="SELECT value FROM generate_series(1, 1000000000)", after=1000)
 

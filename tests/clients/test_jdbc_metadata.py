@@ -15,6 +15,8 @@ from flightserver.flight.sql import keywords
 if TYPE_CHECKING:
     from clients.jdbc_program import Connection
 
+pytestmark = pytest.mark.client("JDBC")
+
 BIGINT, VARCHAR, DOUBLE, DECIMAL, DATE, TIMESTAMP = -5, 12, 8, 3, 91, 93
 """Of java.sql.Types."""
 
@@ -131,6 +133,7 @@ def test_facts_are_those_of_the_server(jdbc_connection: Connection) -> None:
     assert {call: jdbc_connection.metadata(*call) for call in FACTS} == FACTS
 
 
+@pytest.mark.feature("tables and columns")
 def test_catalogs_schemas_and_table_types_are_listed(jdbc_connection: Connection) -> None:
     schemas = ["information_schema", "primary", "public", "system"]
 
@@ -174,6 +177,7 @@ def test_tables_are_listed_by_patterns(
     ]
 
 
+@pytest.mark.feature("tables and columns")
 def test_columns_say_type_size_scale_nullability_and_remarks(people: Connection) -> None:
     shown = (
         "COLUMN_NAME",
@@ -219,6 +223,7 @@ def test_every_table_of_the_server_has_columns(jdbc_connection: Connection) -> N
     assert {row["DATA_TYPE"] for row in columns} - {VARCHAR} != set()
 
 
+@pytest.mark.feature("primary keys")
 @pytest.mark.parametrize(("table", "columns"), [("people", ["id"]), ("pets", ["owner", "nick"]), ("adults", [])])
 def test_primary_keys_are_listed(people: Connection, table: str, columns: list[str]) -> None:
     place = {"TABLE_CAT": "lakehouse", "TABLE_SCHEM": "public", "TABLE_NAME": table}

@@ -15,6 +15,8 @@ from clients.samples import all_types
 if TYPE_CHECKING:
     from conftest import RunningServer
 
+pytestmark = pytest.mark.client("JDBC")
+
 VALUES: dict[str, tuple[str, str, Any, Any]] = {
     "BOOLEAN": ("Boolean", "Boolean", True, True),
     "TINYINT": ("Byte", "Byte", -128, -128),
@@ -43,6 +45,7 @@ NULL = 0
 """java.sql.Types.NULL."""
 
 
+@pytest.mark.feature("parameters", "prepared statements")
 @pytest.mark.parametrize("kind", VALUES)
 def test_a_bound_value_is_inserted_found_changed_and_removed(jdbc_connection: Connection, kind: str) -> None:
     setter, getter, value, read = VALUES[kind]
@@ -143,6 +146,7 @@ READ: dict[str, list[Any]] = {
 """Column -> what getObject answers for its two values."""
 
 
+@pytest.mark.feature("every type")
 @pytest.mark.parametrize("column", READ)
 def test_a_column_is_read_back_equal(everything: Connection, column: str) -> None:
     rows = everything.query(f'SELECT "{column}" FROM things ORDER BY id')
@@ -153,6 +157,7 @@ def test_a_column_is_read_back_equal(everything: Connection, column: str) -> Non
 UNSIGNED = {"uint8": (0, 255), "uint16": (0, 65535), "uint32": (0, 2**32 - 1), "uint64": (0, 2**64 - 1)}
 
 
+@pytest.mark.feature("every type", reason="unsigned columns are read as signed ones: select `CAST(x AS BIGINT)`")
 @pytest.mark.parametrize("column", UNSIGNED)
 def test_an_unsigned_column_is_read_as_a_wider_type(everything: Connection, column: str) -> None:
     # The driver's own getters answer -1 for the largest value.
@@ -164,6 +169,7 @@ def test_an_unsigned_column_is_read_as_a_wider_type(everything: Connection, colu
     assert rows == [[value] for value in (*values, None)]
 
 
+@pytest.mark.feature("every type", reason="a timestamp with a time zone has `getTimestamp`, but no `getObject`")
 def test_a_timestamp_with_time_zone_has_get_timestamp_but_no_get_object(everything: Connection) -> None:
     sql = "SELECT timestamp_utc FROM things ORDER BY id"
 

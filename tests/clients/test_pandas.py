@@ -13,6 +13,8 @@ from clients.samples import all_types, more_people, people
 from pandas.errors import DatabaseError
 from pandas.testing import assert_frame_equal
 
+pytestmark = pytest.mark.client("pandas")
+
 
 def frame(table: pa.Table) -> pd.DataFrame:
     """A table as pandas' own numpy-backed columns."""
@@ -31,10 +33,12 @@ def read(connection: Any, table: str = "people") -> pd.DataFrame:
     return pd.read_sql(f"SELECT * FROM {table} ORDER BY id", connection)
 
 
+@pytest.mark.feature("queries", "bulk ingest")
 def test_what_to_sql_writes_read_sql_reads(with_people: Any) -> None:
     assert_frame_equal(read(with_people), frame(people()))
 
 
+@pytest.mark.feature("every type")
 def test_read_sql_gives_arrow_columns_on_demand(connection: Any) -> None:
     with connection.cursor() as cursor:
         cursor.adbc_ingest("things", all_types(), mode="create")
@@ -42,6 +46,12 @@ def test_read_sql_gives_arrow_columns_on_demand(connection: Any) -> None:
     found = pd.read_sql("SELECT * FROM things ORDER BY id", connection, dtype_backend="pyarrow")
 
     assert pa.Table.from_pandas(found, schema=all_types().schema, preserve_index=False).equals(all_types())
+
+
+@pytest.mark.feature("parameters", reason="pandas binds no values for ADBC's connections: `polars` and the driver do")
+def test_read_sql_refuses_values_to_bind(with_people: Any) -> None:
+    with pytest.raises(NotImplementedError, match="'params' is not implemented for ADBC drivers"):
+        pd.read_sql("SELECT * FROM people WHERE id = ?", with_people, params=[1])
 
 
 def test_read_sql_takes_an_index_and_dates(connection: Any) -> None:
@@ -72,6 +82,7 @@ def test_to_sql_fails_when_the_table_exists(with_people: Any) -> None:
     assert_frame_equal(read(with_people), frame(people()))
 
 
+@pytest.mark.feature("bulk ingest")
 def test_to_sql_appends(with_people: Any) -> None:
     frame(more_people()).to_sql("people", with_people, index=False, if_exists="append")
 
@@ -84,6 +95,7 @@ def test_to_sql_appends_to_a_table_that_is_missing(connection: Any) -> None:
     assert_frame_equal(read(connection), frame(people()))
 
 
+@pytest.mark.feature("bulk ingest")
 def test_to_sql_replaces_the_table_and_its_columns(with_people: Any) -> None:
     other = pd.DataFrame({"id": [1], "born": [1815]})
 
@@ -92,6 +104,7 @@ def test_to_sql_replaces_the_table_and_its_columns(with_people: Any) -> None:
     assert_frame_equal(read(with_people), other)
 
 
+@pytest.mark.feature("bulk ingest")
 def test_to_sql_deletes_the_rows_and_keeps_the_columns(with_people: Any) -> None:
     frame(more_people())[["id", "name"]].to_sql("people", with_people, index=False, if_exists="delete_rows")
 

@@ -13,6 +13,8 @@ from polars.testing import assert_frame_equal
 if TYPE_CHECKING:
     from conftest import RunningServer
 
+pytestmark = pytest.mark.client("polars")
+
 SELECT = "SELECT * FROM people ORDER BY id"
 
 
@@ -30,10 +32,12 @@ def with_people(connection: Any) -> Any:
     return connection
 
 
+@pytest.mark.feature("queries", "bulk ingest")
 def test_what_write_database_writes_read_database_reads(with_people: Any) -> None:
     assert_frame_equal(pl.read_database(SELECT, with_people), frame(people()))
 
 
+@pytest.mark.feature("every type")
 def test_read_database_reads_every_type(connection: Any) -> None:
     with connection.cursor() as cursor:
         cursor.adbc_ingest("things", all_types(), mode="create")
@@ -41,6 +45,7 @@ def test_read_database_reads_every_type(connection: Any) -> None:
     assert_frame_equal(pl.read_database("SELECT * FROM things ORDER BY id", connection), frame(all_types()))
 
 
+@pytest.mark.feature("parameters")
 def test_read_database_takes_parameters(with_people: Any) -> None:
     sql = "SELECT * FROM people WHERE id >= ? AND name = ?"
 
@@ -49,6 +54,7 @@ def test_read_database_takes_parameters(with_people: Any) -> None:
     assert_frame_equal(found, frame(people().slice(3, 1)))
 
 
+@pytest.mark.feature("large results")
 def test_read_database_reads_in_batches(connection: Any) -> None:
     sql = "SELECT value FROM generate_series(1, 100000) ORDER BY value"
 
@@ -74,6 +80,7 @@ def test_write_database_fails_when_the_table_exists(with_people: Any) -> None:
     assert_frame_equal(pl.read_database(SELECT, with_people), frame(people()))
 
 
+@pytest.mark.feature("bulk ingest")
 def test_write_database_appends(with_people: Any) -> None:
     frame(more_people()).write_database("people", with_people, if_table_exists="append")
 
@@ -87,6 +94,7 @@ def test_write_database_appends_to_a_table_that_is_missing(connection: Any) -> N
     assert_frame_equal(pl.read_database(SELECT, connection), frame(people()))
 
 
+@pytest.mark.feature("bulk ingest")
 def test_write_database_replaces_the_table_and_its_columns(with_people: Any) -> None:
     other = pl.DataFrame({"id": [1, 2], "born": [1815, 1906]})
 

@@ -12,6 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from conftest import RunningServer
 
+pytestmark = pytest.mark.client("SQLAlchemy")
+
 PROGRAM = Path(__file__).parent / "sqlalchemy_program.py"
 
 PEOPLE = [[1, "Ada"], [2, "Grace O'Hara"], [3, None]]
@@ -31,6 +33,7 @@ def answers(sqlalchemy_python: Path, server: RunningServer, connection: Any) -> 
     return found
 
 
+@pytest.mark.feature("queries", "parameters", "prepared statements", "tables and columns", "primary keys")
 def test_sqlalchemy_reflects_and_queries(answers: dict[str, Any]) -> None:
     told = {
         "schemas": ["information_schema", "primary", "public", "system"],

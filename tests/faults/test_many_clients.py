@@ -39,6 +39,9 @@ MAX_CALLS = 96
 OWN_THREADS = 64
 """Of the server besides those of calls: the engine's, gRPC's pollers, the web server's."""
 
+POOLED = 4
+"""Threads that pools start when they are first needed, whenever that is."""
+
 MEMORY = 1536
 """MiB: statements have 512, and a thread of a call takes some 200 KiB."""
 
@@ -215,6 +218,6 @@ def test_clients_that_vanish_in_mid_stream_leave_nothing(server: ServerProcess) 
         disconnect_in_mid_stream(server, CLIENTS)
         sizes.append(settled(server))
     (first, one), (second, two), (third, three), (fourth, four) = sizes
-    assert max(third, fourth) <= max(first, second)
+    assert max(third, fourth) <= max(first, second) + POOLED
     assert min(three, four) < 1.05 * max(one, two), sizes
     assert health(server) == "ok\n"

@@ -45,7 +45,7 @@ class Bench:
         return self.ingest.file(request)
 
     def upload(self, name: str, content: bytes) -> str:
-        upload = self.uploads.start(name)
+        upload = self.uploads.start(name, user="ann")
         upload.write(content)
         return upload.finish().id
 

@@ -98,3 +98,18 @@ def test_collecting_removes_what_is_too_old_and_nothing_else(tmp_path: Path) -> 
 
     assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp", young.id]
     young.abort()
+
+
+def test_an_upload_is_there_for_its_user_alone(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path)
+    with uploads.start("people.csv", user="ada") as upload:
+        upload.write(b"id\n1\n")
+        info = upload.finish()
+    unknown = new_ulid()
+
+    assert uploads.open(info.id, "ada") == uploads.open(info.id)
+    with pytest.raises(NotFound) as others:
+        uploads.open(info.id, "bob")
+    with pytest.raises(NotFound) as nobodys:
+        uploads.open(unknown, "bob")
+    assert str(others.value) == str(nobodys.value).replace(unknown, info.id)

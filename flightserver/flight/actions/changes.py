@@ -15,7 +15,7 @@ from flightserver.catalog.identities import Privilege
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
-from flightserver.flight.actions.ingest import IngestFileRequest, IngestFileResponse, load_file
+from flightserver.flight.actions.ingest import IngestFileRequest, IngestFileResponse, load_file, visible_buckets
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
 from flightserver.flight.permissions import Ingesting, OnDataset
 from flightserver.ingest.uploads import is_upload_id
@@ -157,23 +157,24 @@ class ChangeActions:
             options=request.options,
             primary_key=request.primary_key,
         )
-        return load_file(self._lakehouse.ingest, self._lakehouse.metrics, call, file)
+        buckets = visible_buckets(self._lakehouse.queries, call)
+        return load_file(self._lakehouse.ingest, self._lakehouse.metrics, call, file, buckets)
 
     def _delete(self, call: CallContext, request: DeleteRequest) -> Iterator[Progress | ActionResponse]:
         one = self._dataset(call, request, request.dataset)
-        keys = self._keys(one, request)
+        keys = self._keys(one, request, call.user)
         operation = Operation(id=new_ulid(), kind="delete", detail=str(one.key), user=call.user)
         rows = self._lakehouse.streams.delete(one.key, keys, operation)
         if request.source is not None and is_upload_id(request.source):
             self._lakehouse.uploads.discard(request.source)
         yield ChangedRows(dataset=one.name, bucket=one.bucket, rows=rows)
 
-    def _keys(self, dataset: Dataset, request: DeleteRequest) -> pa.Table:
+    def _keys(self, dataset: Dataset, request: DeleteRequest, user: str) -> pa.Table:
         if (request.keys is None) == (request.source is None):
             raise InvalidRequest("dataset.delete takes either `keys` or `source`")
         if request.source is None:
             return _table(dataset, request.keys or [])
-        source = self._lakehouse.ingest.rows(request.source, request.format, request.options)
+        source = self._lakehouse.ingest.rows(request.source, request.format, request.options, user)
         batches, held = [], 0
         for batch in source.batches():
             held += batch.nbytes

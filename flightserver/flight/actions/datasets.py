@@ -143,7 +143,7 @@ class DatasetActions:
     def _describe(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:
         scope = self._scope(call, request)
         one = scope.dataset(request.dataset, request.bucket)
-        hides = bool(call.rights.policies(one.key))
+        hides = scope.hides(one)
         yield Described(
             dataset=one.name,
             bucket=one.bucket,
@@ -165,7 +165,7 @@ class DatasetActions:
 
     def _history(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:
         one = self._dataset(call, request, request.dataset)
-        call.rights.require_unprotected(one.key)
+        call.rights.require_unprotected(one.key, one)
         tags: dict[int, list[str]] = {}
         for tag, version in sorted(one.tags.items()):
             tags.setdefault(version, []).append(tag)

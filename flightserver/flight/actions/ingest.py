@@ -14,6 +14,7 @@ from flightserver.catalog.ulid import new_ulid
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
 from flightserver.flight.permissions import Ingesting
 from flightserver.ingest.service import FileRequest
+from flightserver.query.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,10 +56,15 @@ class IngestFileResponse(ActionResponse, frozen=True, kw_only=True):
     unchanged: bool
 
 
+def visible_buckets(queries: Queries, call: CallContext) -> frozenset[str]:
+    """The buckets that exist for a caller."""
+    return frozenset(queries.scope(Request(sql="", rights=call.rights)).snapshot.buckets)
+
+
 def load_file(
-    ingest: Ingest, metrics: Metrics, call: CallContext, request: IngestFileRequest
+    ingest: Ingest, metrics: Metrics, call: CallContext, request: IngestFileRequest, buckets: frozenset[str]
 ) -> Iterator[Progress | ActionResponse]:
-    """Carries out `ingest.file`."""
+    """Carries out `ingest.file`; `buckets` are those that exist for the caller."""
     kind = f"ingest {request.mode}"
     job = FileRequest(
         source=request.source,
@@ -70,6 +76,7 @@ def load_file(
         options=request.options,
         primary_key=request.primary_key,
         evolve=request.evolve,
+        buckets=buckets,
     )
     for answer in _with_progress(ingest, job):
         if isinstance(answer, IngestFileResponse):
@@ -82,7 +89,7 @@ def ingest_actions(ingest: Ingest, metrics: Metrics, queries: Queries) -> list[A
     """The family."""
 
     def ingest_file(call: CallContext, request: IngestFileRequest) -> Iterator[Progress | ActionResponse]:
-        return load_file(ingest, metrics, call, request)
+        return load_file(ingest, metrics, call, request, visible_buckets(queries, call))
 
     return [
         Action(

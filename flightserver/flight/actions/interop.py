@@ -136,8 +136,7 @@ class InteropActions:
         scope = self._lakehouse.queries.scope(asked)
         dataset = scope.dataset(request.dataset, request.bucket)
         # At another version the name may mean a dataset that is called otherwise now.
-        now = call.rights.key_now(dataset, scope.newest or scope.snapshot) or dataset.key
-        call.rights.require((Privilege.SELECT, Privilege.ALTER), now)
+        call.rights.require((Privilege.SELECT, Privilege.ALTER), scope.key_now(dataset), scope.now(dataset))
         export = self._exports.export(
             ExportRequest(dataset, request.destination, request.partition_by, request.file_bytes)
         )

@@ -15,7 +15,7 @@ def descriptor(command: str, **fields: Any) -> fl.FlightDescriptor:
     return fl.FlightDescriptor.for_command(pack(message_class(f"{SQL_PACKAGE}.Command{command}")(**fields)))
 
 
-def act(client: fl.FlightClient, action: str, **fields: Any) -> list[Any]:
+def act(client: fl.FlightClient, action: str, /, **fields: Any) -> list[Any]:
     """The messages that an action answers."""
     body = pack(message_class(f"{SQL_PACKAGE}.Action{action}Request")(**fields))
     answers = [unpack(one.body.to_pybytes()) for one in client.do_action(fl.Action(action, body))]
