@@ -171,7 +171,7 @@ class Authenticator:
         user = self._state().users.get(name)
         if not is_right or user is None or user.disabled or user.password != stored:
             raise Unauthenticated(_WRONG_LOGIN)
-        return Authenticated(_principal(user, "password"), f"Bearer {self._bearer.issue(user.name, user.epoch)}")
+        return Authenticated(_principal(user, "password"), f"Bearer {self._issue(user)}")
 
     def _token(self, token: str) -> Authenticated:
         if token.startswith(bearer.PREFIX):
@@ -186,14 +186,17 @@ class Authenticator:
     def _by_bearer(self, token: str) -> Authenticated:
         claims = self._bearer.read(token)
         user = self._state().users.get(claims.name)
-        if user is None or user.epoch != claims.epoch:
+        if user is None or (user.epoch, _created(user)) != (claims.epoch, claims.created):
             raise Unauthenticated(
                 "This bearer token was ended before its time, by a new password or an administrator. Log in again with "
                 "user and password."
             )
         principal = _principal(_enabled(user), "bearer")
         is_old = self._bearer.should_renew(claims)
-        return Authenticated(principal, f"Bearer {self._bearer.issue(user.name, user.epoch)}" if is_old else None)
+        return Authenticated(principal, f"Bearer {self._issue(user)}" if is_old else None)
+
+    def _issue(self, user: User) -> str:
+        return self._bearer.issue(user.name, user.epoch, _created(user))
 
     def _by_jwt(self, token: str) -> Authenticated:
         if self._jwt is None:
@@ -205,6 +208,11 @@ class Authenticator:
         user = self._state().users.get(identity.name)
         roles = identity.roles if user is None else identity.roles | frozenset(_enabled(user).roles)
         return Authenticated(Principal(identity.name, roles, "jwt"))
+
+
+def _created(user: User) -> int:
+    """Microseconds since 1970."""
+    return 0 if user.created is None else round(user.created.timestamp() * 1_000_000)
 
 
 def _principal(user: User, method: str) -> Principal:

@@ -48,12 +48,14 @@ class Claims(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         epoch: The user's when it was issued.
         issued: Seconds since 1970.
         expires: Seconds since 1970.
+        created: When the user was, in microseconds since 1970: one who is made anew under the name is another.
     """
 
     name: str
     epoch: int
     issued: int
     expires: int
+    created: int = 0
 
 
 _decoder = msgspec.msgpack.Decoder(Claims)
@@ -74,15 +76,16 @@ class BearerTokens:
         self._seconds = seconds
         self._clock = clock
 
-    def issue(self, name: str, epoch: int) -> str:
+    def issue(self, name: str, epoch: int, created: int = 0) -> str:
         """A new token of a user.
 
         Args:
             name: The user's name.
             epoch: The user's epoch now.
+            created: When the user was, in microseconds since 1970.
         """
         now = self._clock()
-        payload = _encoder.encode(Claims(name, epoch, int(now), int(now + self._seconds)))
+        payload = _encoder.encode(Claims(name, epoch, int(now), int(now + self._seconds), created))
         return PREFIX + _text(self._signature(payload) + payload)
 
     def read(self, token: str) -> Claims:

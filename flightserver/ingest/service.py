@@ -27,6 +27,8 @@ from flightserver.tables.requests import Mode, WriteRequest, WriteResult
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from pathlib import Path
+
     from flightserver.catalog.catalog import Catalog
     from flightserver.catalog.log import Operation
     from flightserver.catalog.transaction import Commits

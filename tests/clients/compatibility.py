@@ -52,6 +52,7 @@ FEATURES = (
     "every type",
     "large results",
     "partitions",
+    "polling",
     "time travel",
     "errors with their code",
     "cancel",
@@ -135,8 +136,9 @@ def versions() -> str:
     packages = {"ADBC": "adbc-driver-flightsql", "flightclient": "flightserver", "pyarrow.flight": "pyarrow"}
     fixed = {"JDBC": driver, "SQLAlchemy": FLIGHTSQL_DBAPI}
     found = {name: fixed.get(name) or version(packages.get(name, name.lower())) for name in CLIENTS}
-    short = ", ".join(f"{name} {'.'.join(number.split('.')[:2])}" for name, number in found.items())
-    return f"Shown by the tests with {short} (SQLAlchemy: the version of flightsql-dbapi)."
+    drivers = {"SQLAlchemy": "flightsql-dbapi"}
+    short = ", ".join(f"{drivers.get(name, name)} {'.'.join(number.split('.')[:2])}" for name, number in found.items())
+    return f"Shown by the tests with {short}."
 
 
 def _parts(page: str) -> tuple[str, str, str]:

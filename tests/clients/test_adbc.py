@@ -209,6 +209,14 @@ def test_each_page_of_a_paged_session_is_a_partition(server: RunningServer) -> N
     assert [value for page in pages for (value,) in page] == list(range(1, 101))
 
 
+@pytest.mark.feature("polling", reason="pyarrow's server has no `PollFlightInfo`; `GetFlightInfo` answers at once")
+def test_partitions_that_come_one_after_the_other_are_not_implemented(cursor: Any) -> None:
+    cursor.adbc_statement.set_options(**{"adbc.statement.exec.incremental": "true"})
+
+    with pytest.raises(flightsql.NotSupportedError, match="Unimplemented"):
+        cursor.adbc_execute_partitions("SELECT 1 AS one")
+
+
 @pytest.mark.feature("cancel")
 def test_cancelling_a_running_statement_stops_it_here_and_on_the_server(server: RunningServer) -> None:
     with flightsql.connect(server.uri, autocommit=True) as connection, connection.cursor() as cursor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clients.compatibility import BEGIN, END, FEATURES, PAGE, Claim, difference, table, written
+from clients.compatibility import BEGIN, END, PAGE, Claim, difference, table, written
 from clients.connecting import CLIENTS
 
 from clients import compatibility
@@ -61,9 +61,8 @@ def test_a_cell_that_changed_is_a_difference() -> None:
     assert [line.split("|")[1:4] for line in found] == [[" queries ", " yes ", " yes "], [" queries ", "  ", " yes "]]
 
 
-def test_the_page_has_every_feature_and_client() -> None:
-    block = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines() if line.startswith("| ")]
+def test_the_page_has_one_place_for_the_table() -> None:
+    page = PAGE.read_text()
 
-    assert rows[0] == ["", *CLIENTS]
-    assert [row[0] for row in rows[1:]] == list(FEATURES)
+    assert (page.count(BEGIN), page.count(END)) == (1, 1)
+    assert page.index(BEGIN) < page.index(END)

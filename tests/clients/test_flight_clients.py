@@ -51,7 +51,7 @@ def fetched(client: fl.FlightClient, sql: str) -> pa.Table:
 
 
 def has_ended(server: RunningServer) -> bool:
-    """Whether the endless statement was cancelled, soon."""
+    """Whether the endless statement was cancelled, soon; fails with its state otherwise."""
     deadline = time.monotonic() + 60
     states = f"SELECT state FROM system.queries WHERE sql = '{ENDLESS}'"
     while (found := rows(server.lakehouse, states)) != [("cancelled",)]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest, LimitExceeded, NotFound
 from flightserver.ingest.uploads import Uploads
 

@@ -99,8 +99,13 @@ def own(user: User) -> Handles:
         cookie=begun_session(user),
         info=info.serialize(),
         page_info=paged.serialize(),
-        upload=uploaded(user),
+        upload=uploaded(user) if may_upload(user) else "",
     )
+
+
+def may_upload(user: User) -> bool:
+    """Whether a user puts rows somewhere."""
+    return bool({"admin", "writer"} & set(user.call("user.whoami")["roles"]))
 
 
 def uploaded(user: User) -> str:

@@ -40,14 +40,26 @@ def basic(name: str, password: str) -> bytes:
     return b"Basic " + base64.b64encode(f"{name}:{password}".encode())
 
 
+def logged_in(world: World, name: str) -> bytes:
+    """The bearer token of a login by password."""
+    with fl.connect(world.uri) as client:
+        header: bytes = client.authenticate_basic_token(name, PASSWORD)[1]
+        return header.removeprefix(b"Bearer ")
+
+
 def wrong_credentials(world: World) -> dict[str, bytes]:
     """Headers that are nobody's, by what is wrong with them."""
     administration = world.lakehouse.administration
     key = (world.lakehouse.settings.server.data / "server" / "ticket.key").read_bytes()
     usual, past = BearerTokens(key, 3600), BearerTokens(key, 3600, lambda: 1_000_000.0)
-    bearer = usual.issue("root", world.lakehouse.catalog.snapshot().access.users["root"].epoch)
+    root = world.lakehouse.catalog.snapshot().access.users["root"]
+    assert root.created is not None
+    created = round(root.created.timestamp() * 1_000_000)
+    bearer = usual.issue("root", root.epoch, created)
+    assert world.connect("root", b"Bearer " + bearer.encode()).call("user.whoami")["method"] == "bearer"
     for name in ("disabled", "renewed"):
         administration.create_user(by(), name, password=PASSWORD, roles=["admin"])
+    before = {name: logged_in(world, name) for name in ("disabled", "renewed")}
     token, made = administration.create_token(by(), "ada")
     administration.drop_token(by(), "ada", made.id)
     kept, _ = administration.create_token(by(), "disabled")
@@ -63,14 +75,15 @@ def wrong_credentials(world: World) -> dict[str, bytes]:
         "unknown scheme": b"Digest cm9vdDpyb290",
         "scheme alone": b"Bearer",
         "no scheme": bearer.encode(),
-        "expired bearer": past.issue("root", 0).encode(),
-        "bearer of another key": BearerTokens(bytes(32), 3600).issue("root", 0).encode(),
+        "expired bearer": past.issue("root", 0, created).encode(),
+        "bearer of another key": BearerTokens(bytes(32), 3600).issue("root", 0, created).encode(),
         "truncated bearer": bearer[:-4].encode(),
         "bearer of an unknown user": usual.issue("mallory", 0).encode(),
-        "bearer of another epoch": usual.issue("root", 7).encode(),
-        "bearer of before the sessions were ended": usual.issue("renewed", 0).encode(),
+        "bearer of another epoch": usual.issue("root", 7, created).encode(),
+        "bearer of a user of before under the name": usual.issue("root", 0, created - 1).encode(),
+        "bearer of before the sessions were ended": before["renewed"],
         "disabled user": basic("disabled", PASSWORD),
-        "bearer of a disabled user": usual.issue("disabled", 0).encode(),
+        "bearer of a disabled user": before["disabled"],
         "token of a disabled user": kept.encode(),
         "dropped token": token.encode(),
         "truncated token": world["root"].token[:-1],

@@ -153,15 +153,17 @@ def parse(sql: str) -> Statement:
         InvalidRequest: It is empty, more than one, not tokenizable, or of a kind that is refused; the message
             says why and what to use instead.
     """
-    sql = numbered(sql, tokenize(sql))
     tokens = tokenize(sql)
+    check_complexity(tokens)
+    written = numbered(sql, tokens)
+    if written != sql:  # reading a statement of megabytes takes seconds
+        sql, tokens = written, tokenize(written)
     if not tokens:
         msg = "the statement is empty"
         raise InvalidRequest(msg)
     if any(token.token_type is TokenType.SEMICOLON for token in tokens):
         msg = "one statement at a time: this text has several, separated by ';'"
         raise InvalidRequest(msg)
-    check_complexity(tokens)
     written = sql
     sql, as_of = timetravel.replaced(sql, tokens)
     reader = Reader(sql, tokenize(sql) if as_of else tokens, {one.name for one in as_of})

@@ -37,6 +37,10 @@ _BEFORE = frozenset(
 _DESCRIBING = frozenset({"DESCRIBE", "DESC"})
 
 
+_ANY_CLAUSE = re.compile(r"\bOF\b|=>", re.IGNORECASE)
+"""Every clause has one of these."""
+
+
 @dataclass(frozen=True, slots=True)
 class AsOf:
     """A table at another time.
@@ -58,6 +62,8 @@ def replaced(sql: str, tokens: list[Token]) -> tuple[str, tuple[AsOf, ...]]:
     Raises:
         InvalidRequest: A version or time is malformed, or stands where no table does.
     """
+    if not _ANY_CLAUSE.search(sql):  # a statement of megabytes is all values
+        return sql, ()
     reader = Reader(sql, tokens)
     names: dict[tuple[TableName, int | str | datetime], AsOf] = {}
     pieces: list[str] = []
