@@ -17,7 +17,7 @@ from flightserver.errors import InvalidRequest, Unauthenticated
 from flightserver.flight.tickets import Signer, TableTicket
 
 KEY = bytes(range(32))
-KNOWN = "fsb_yRs5X-OcimVtu4TNtc_gTk9cK3pAqrPC9vjZuibyWNqUpWFsaWNlA85rSdIAzmtJ4BA"
+KNOWN = "fsb_MxcG4XlJZO5irv3WFBQ2VFAzyCp9lnXvj91zacMq6tyVpWFsaWNlA85rSdIAzmtJ4BAA"
 
 
 class Clock:
