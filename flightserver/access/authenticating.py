@@ -136,6 +136,20 @@ class Authenticator:
             case _:
                 raise Unauthenticated(f"The header authorization has a scheme that is not known: expected {_EXPECTED}")
 
+    def claimed(self, authorization: str) -> str:
+        """The user whom a wrong password was given for; empty when there is no such user, or no password was given.
+
+        What isn't a user's name may be a secret in the wrong place, and is told to nobody.
+        """
+        scheme, _, credential = authorization.strip().partition(" ")
+        if scheme.lower() != "basic":
+            return ""
+        try:
+            name, _ = _name_and_password(credential.strip())
+        except Unauthenticated:
+            return ""
+        return name if name in self._state().users else ""
+
     def certificate(self, identity: str) -> Principal:
         """Recognise who has a client certificate, whose signature was checked by TLS.
 

@@ -59,7 +59,11 @@ def run(arguments: argparse.Namespace) -> int:
     signals = StopSignals()
     server = Server.start(settings_of(arguments))
     print(f"flightserver ready: {server.uri} {server.url}", flush=True)  # noqa: T201  # what the command prints
-    logger.warning("there are no users: whoever reaches this address can read and change everything")
+    if not server.lakehouse.has_users:
+        logger.warning(
+            "there are no users: whoever reaches this address can read and change everything; `flightserver users add "
+            "NAME --role admin --data DIR` makes the first"
+        )
     signals.wait()
     logger.info("stopping")
     if not server.stop() or _jobs_go_on():

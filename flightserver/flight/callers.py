@@ -79,7 +79,7 @@ class Callers:
         try:
             return Arrived(self, self._authenticator.authenticate(authorization))
         except FlightserverError as error:
-            return Arrived(self, failure=error)
+            return Arrived(self, failure=error, claimed=self._authenticator.claimed(authorization))
 
     def certificate(self, identity: str) -> Rights:
         """What the holder of a client's certificate may do.
@@ -101,14 +101,20 @@ class Arrived:
         callers: Where rights come from; None where everybody may do everything.
         found: Who it is; None if that is for the certificate to say, or nobody knows.
         failure: Why nobody is known by it.
+        claimed: Whose password it should have been, but isn't.
     """
 
     def __init__(
-        self, callers: Callers | None, found: Authenticated | None = None, failure: FlightserverError | None = None
+        self,
+        callers: Callers | None,
+        found: Authenticated | None = None,
+        failure: FlightserverError | None = None,
+        claimed: str = "",
     ) -> None:
         self._callers = callers
         self.found = found
         self.failure = failure
+        self.claimed = claimed
 
     def rights(self, identity: str) -> Rights:
         """What the caller may do.

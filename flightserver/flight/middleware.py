@@ -219,6 +219,7 @@ class CallMiddlewareFactory(fl.ServerMiddlewareFactory):
             call = self._calls.begin()
             try:
                 arrived = self._look_at(headers)
+                note.about = f"login as {arrived.claimed}" if arrived.claimed else ""
                 if note.rpc == _HANDSHAKE:
                     rights = arrived.rights("")
                     note.user, note.method = rights.user, rights.principal.method

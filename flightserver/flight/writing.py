@@ -95,6 +95,7 @@ class Writing:
     def _put_plain(self, call: CallContext, command: bytes, reader: Any, writer: Any) -> None:
         match plain_command(command):
             case PlainUpload() as upload:
+                call.note.what, call.note.about = "upload", upload.upload
                 WRITER.check(call, "an upload", upload)
                 self._upload(call, upload, reader, writer)
             case PlainIngest() as ingest:
@@ -169,6 +170,7 @@ class Writing:
     ) -> WriteResult:
         request = _stream_request(call, ingest)
         key = DatasetKey(request.bucket, request.dataset)
+        call.note.what, call.note.about = call.note.what or f"ingest {request.mode}", str(key)
         check_ingest(self._statements.queries, call, key, mode=request.mode, evolve=request.evolve)
         self._ingest.check_bucket(request.bucket)
         if transaction_id is None:
@@ -187,6 +189,7 @@ class Writing:
         bucket = delete.bucket or call.bucket
         scope = self._statements.scope(call, bucket)
         dataset = scope.dataset(delete.delete, delete.bucket)
+        call.note.what, call.note.about = "delete", str(dataset.key)
         call.rights.require((Privilege.DELETE,), dataset.key, scope.now(dataset))
         keys = pa.Table.from_batches(held_batches(reader, MAX_BOUND_BYTES), sent_schema(reader))
         operation = Operation(id=new_ulid(), kind="delete", detail=str(dataset.key), user=call.user)

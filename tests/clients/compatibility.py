@@ -194,14 +194,17 @@ class Compatibility:
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Compare or write, at the end of a whole run that found nothing wrong."""
-        is_worker = hasattr(self._config, "workerinput")
-        if is_worker or exitstatus != pytest.ExitCode.OK or not self._is_whole():
+        must_write = self._config.getoption("--write-compatibility", default=False)
+        if hasattr(self._config, "workerinput"):
+            return
+        if exitstatus != pytest.ExitCode.OK or not self._is_whole():
+            self._told = [f"{PAGE.name} was not written: not all tests ran and passed."] if must_write else []
             return
         if self._was_skipped and not os.environ.get("CI"):
-            self._told = [f"{PAGE.name} was not compared: tests of clients were skipped."]
+            self._told = [f"{PAGE.name} was neither compared nor written: tests of clients were skipped."]
             return
         page = PAGE.read_text()
-        if self._config.getoption("--write-compatibility", default=False):
+        if must_write:
             PAGE.write_text(written(page, self._shown))
             self._told = [f"{PAGE.name} was written."]
         elif found := difference(page, self._shown):
