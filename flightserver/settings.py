@@ -203,6 +203,8 @@ class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AccessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How users are recognised. The users themselves are in the catalog."""
 
+    key: Path = Path("server/ticket.key")
+    """Signs tickets and bearer tokens; relative to the data directory. It is made if there is none."""
     token_seconds: Annotated[float, msgspec.Meta(ge=1)] = 28_800.0
     """A working day. Disabling a user and changing a password end tokens at once, whatever this is."""
     password_cache_seconds: Annotated[float, msgspec.Meta(ge=0)] = 300.0

@@ -101,7 +101,7 @@ class Service:
         self.metrics.calls_refused.set_function(lambda: self.calls.refused)
         self.metrics.connections_closed.set_function(lambda: self.calls.closed)
         self.sessions = sessions = Sessions(idle_seconds=settings.server.session_idle_seconds)
-        key = load_or_create_key(settings.server.data / "server" / "ticket.key")
+        key = load_or_create_key(settings.server.data / settings.access.key)
         self.callers = Callers(Authenticator(lakehouse.access.state, key, settings.access), lakehouse.access)
         self._audit = lakehouse.audit
         signer = Signer(key)

@@ -26,7 +26,6 @@ from flightserver.tables.requests import Mode, WriteRequest, WriteResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
     from pathlib import Path
 
     from flightserver.catalog.catalog import Catalog

@@ -200,7 +200,9 @@ FORMS = {
 
 @pytest.fixture(params=[*FORMS, "pinned"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    with open_world(tmp_path) as opened:
+    # Else the cache holds what was read once, and files are not read again.
+    uncached = {} if request.param == "pinned" else {"cache": {"max_bytes": 0}}
+    with open_world(tmp_path, uncached) as opened:
         if request.param == "in one file":
             opened["root"].call("dataset.compact", {"dataset": "people"})
         elif request.param == "pinned":
