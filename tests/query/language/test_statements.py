@@ -173,3 +173,9 @@ def test_chains_that_are_too_deep_for_the_engine_are_refused_in_every_statement(
 def test_too_many_relations_are_refused_in_every_statement(sql: str) -> None:
     with pytest.raises(InvalidRequest, match="more than 250 relations"):
         parse(sql.format(" CROSS JOIN ".join(f"s{number}" for number in range(300))))
+
+
+def test_more_placeholders_than_can_be_planned_in_reasonable_time_are_refused() -> None:
+    assert len(parse("SELECT " + ", ".join("?" * 10_000)).placeholders) == 10_000
+    with pytest.raises(InvalidRequest, match="10,001 placeholders; at most 10,000"):
+        parse("SELECT " + ", ".join("?" * 10_001))
