@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime  # noqa: TC003  # msgspec resolves the annotations when it decodes
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
 from flightserver.catalog.entities import Dataset, Delta, Lineage, Segment  # noqa: TC001  # msgspec resolves them
@@ -73,7 +74,11 @@ class RewriteSegments(DatasetUpdate, frozen=True, tag="rewrite_segments"):
 
 
 class RestoreDataset(DatasetUpdate, frozen=True, tag="restore_dataset"):
-    """Give a dataset the rows, schema and key that it had at an earlier version; its files must still be there."""
+    """Give a dataset the rows, schema and key that it had at an earlier version; its files must still be there.
+
+    `column_tags` are those of the columns of that version: a column that was renamed since is the same column, and must
+    not come back without what policies go by. Tags of other names stay, for who goes back again.
+    """
 
     restored: int
     segments: tuple[Segment, ...]
@@ -82,6 +87,7 @@ class RestoreDataset(DatasetUpdate, frozen=True, tag="restore_dataset"):
     schema_fingerprint: str
     primary_key: tuple[str, ...] = ()
     lineage: tuple[Lineage, ...] = ()
+    column_tags: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
 
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Put the earlier contents in the place of those now."""
@@ -95,6 +101,7 @@ class RestoreDataset(DatasetUpdate, frozen=True, tag="restore_dataset"):
             schema_fingerprint=self.schema_fingerprint,
             primary_key=self.primary_key,
             lineage=self.lineage,
+            column_tags={**found.column_tags, **self.column_tags},
         )
         draft.put_dataset(_settled(changed, self.segments, self.deltas))
 

@@ -18,7 +18,8 @@ What pyarrow's server can send (26.0, measured over a socket):
     ======================= ================================= ==========================================
 
 GetSchema alone turns every Flight*Error into UNKNOWN without extra_info. Therefore the stable code always ends the
-message as well: `... [FS-1004]`.
+message as well: `... [FS-1004]`. It is the only code in brackets there: names that a client chose may look like one,
+and the audit trail and clients go by the code.
 
 Invariants:
     - No traceback and no path reaches a client. pyarrow appends the traceback of every Arrow error, and in GetSchema
@@ -30,6 +31,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
@@ -75,6 +77,8 @@ percent-encoded (three bytes for each that is not printable ASCII) and twice in 
 measured, 7.8 KiB at most."""
 
 _MAX_DETAILS_BYTES = 600
+
+_LIKE_A_CODE = re.compile(r"\[(FS-\d{4})\]")
 
 
 class _NoTraceback(BaseException):
@@ -197,7 +201,8 @@ def _domain_error(error: BaseException, rpc: str) -> FlightserverError:
 
 def _status_exception(error: FlightserverError) -> Exception:
     status = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
-    text = f"{_clip(error.message)} [{error.code}]"
+    message = _LIKE_A_CODE.sub(r"(\1)", error.message)
+    text = f"{_clip(message)} [{error.code}]"
     exception: Exception
     if status.takes_details:
         exception = status.exception(text, _extra_info(error, status.number, text))

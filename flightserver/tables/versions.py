@@ -26,6 +26,7 @@ from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import RestoreDataset, TagVersion
 from flightserver.errors import AlreadyExists, BackendUnavailable, CommitConflict, InvalidRequest, NotFound
 from flightserver.tables.plan import refuse_external
+from flightserver.tables.schema import decode, stored_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -121,6 +122,7 @@ class Versions:
             schema_fingerprint=then.schema_fingerprint,
             primary_key=then.primary_key,
             lineage=then.lineage,
+            column_tags=_tags_of_restored(now, then),
         )
         kept = Kept(key.bucket, key.name, now.version, snapshot.horizon)
         return self._catalog.commit(Transaction(replace(operation, rows=then.rows), (restored,), (kept,))).version
@@ -317,6 +319,22 @@ def _listed(tags: Iterable[str]) -> str:
 def _contents(dataset: Dataset) -> tuple[object, ...]:
     """What restoring brings back."""
     return (dataset.state, dataset.schema, dataset.primary_key, dataset.lineage)
+
+
+def _tags_of_restored(now: Dataset, then: Dataset) -> dict[str, tuple[str, ...]]:
+    """Tags of the columns that come back: what they had then, and what has been said of them since, under any name."""
+    renamed = {stored_name(field): field.name for field in decode(now.schema)}
+    tags = {}
+    for field in decode(then.schema):
+        called = renamed.get(stored_name(field), field.name)
+        known = (
+            then.column_tags.get(field.name, ()),
+            now.column_tags.get(field.name, ()),
+            now.column_tags.get(called, ()),
+        )
+        if found := tuple(dict.fromkeys(tag for each in known for tag in each)):
+            tags[field.name] = found
+    return tags
 
 
 def _repeated(step: Callable[[], int]) -> int:

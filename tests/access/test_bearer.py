@@ -17,7 +17,7 @@ from flightserver.errors import InvalidRequest, Unauthenticated
 from flightserver.flight.tickets import Signer, TableTicket
 
 KEY = bytes(range(32))
-KNOWN = "fsb_MxcG4XlJZO5irv3WFBQ2VFAzyCp9lnXvj91zacMq6tyVpWFsaWNlA85rSdIAzmtJ4BAA"
+KNOWN = "fsb_IeWjpoBHQe6DigVR3KRRQcr3IAaLEQS8gAUfV_zWJWeVpGFubmEDzmtJ0gDOa0ngEM8ABgokGB5AAA"
 
 
 class Clock:
@@ -45,7 +45,7 @@ def test_a_token_says_whose_it_is_and_until_when() -> None:
 
 def test_the_format_is_the_one_that_servers_of_this_version_share() -> None:
     """Another text here means that tokens of a running cluster end with an upgrade."""
-    assert tokens(Clock(1_800_000_000)).issue("alice", 3) == KNOWN
+    assert tokens(Clock(1_800_000_000)).issue("anna", 3, 1_700_000_000_000_000) == KNOWN
 
 
 def test_a_token_is_valid_until_the_second_at_which_it_expires() -> None:

@@ -191,7 +191,7 @@ def test_a_token_is_shown_once_and_is_its_user(bob: Client, server: RunningServe
         assert (who["name"], who["method"]) == ("bob", "token")
         [listed] = program.call("user.list_tokens")["tokens"]
         assert (listed["id"], listed["comment"], listed["expires"]) == (made["id"], "nightly", made["expires"])
-        with pytest.raises(FlightclientError, match="make a token by means of a token"):
+        with pytest.raises(FlightclientError, match="make a token by means of a token or certificate"):
             program.call("user.create_token")
         bob.call("user.drop_token", {"id": made["id"]})
         with pytest.raises(FlightclientError):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MESSAGE = "Nothing is called 'Grünkohl'"
+LIKE_A_CODE = "Nothing is called '[FS-2002]'"
 SCHEMA = pa.schema([("a", pa.int64())])
 BATCH = pa.record_batch({"a": [1]}, schema=SCHEMA)
 
@@ -124,6 +125,10 @@ CALLS: dict[str, Callable[[Any, str], object]] = {
     "DoAction after a result": lambda client, name: list(client.do_action(fl.Action("late", name.encode()))),
     "ListFlights": lambda client, name: list(client.list_flights(name.encode())),
 }
+
+
+def test_the_code_is_the_only_one_in_brackets_whatever_things_are_called() -> None:
+    assert str(to_flight_error(errors.NotFound(LIKE_A_CODE), "DoGet")) == "Nothing is called '(FS-2002)' [FS-1004]"
 
 
 @pytest.mark.parametrize("call", CALLS)

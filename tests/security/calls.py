@@ -123,7 +123,7 @@ def uploaded(user: User) -> str:
     return str(answers[-1]["upload"])
 
 
-class _Cookies(fl.ClientMiddlewareFactory):
+class _Cookies(fl.ClientMiddlewareFactory):  # type: ignore[misc]  # pyarrow has no types
     """Notes the cookie that a server sets."""
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class _Cookies(fl.ClientMiddlewareFactory):
         return _Cookie(self)
 
 
-class _Cookie(fl.ClientMiddleware):
+class _Cookie(fl.ClientMiddleware):  # type: ignore[misc]  # pyarrow has no types
     def __init__(self, cookies: _Cookies) -> None:
         self._cookies = cookies
 
@@ -361,7 +361,7 @@ PLAIN = [
 ]
 
 
-class Silent(fl.ClientAuthHandler):
+class Silent(fl.ClientAuthHandler):  # type: ignore[misc]  # pyarrow has no types
     """A Handshake that says nothing; the header does."""
 
     def authenticate(self, outgoing: Any, incoming: Any) -> None:

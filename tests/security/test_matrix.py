@@ -11,13 +11,11 @@ import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
 from security.calls import ADMINS, Call, own, samples_of
-from security.world import PASSWORD, USERS, by, open_world
+from security.world import PASSWORD, USERS, by
 
 from flightserver.access.bearer import BearerTokens
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from security.world import User, World
 
 UNAUTHENTICATED = {"FlightUnauthenticatedError FS-2001", "FS-2001"}
@@ -31,7 +29,8 @@ def outcome(call: Call, user: User, handles: object) -> str:
         call.send(user, handles)  # type: ignore[arg-type]  # of Handles
     except (pa.ArrowException, OSError, ValueError) as error:
         found = _CODE.search(str(error))
-        assert found is not None, f"{call.name} failed without a code: {error}"
+        if found is None:
+            return f"an error without a code: {error}"
         return found[1] if call.name.startswith("GetSchema") else f"{type(error).__name__} {found[1]}"
     return "OK"
 
@@ -155,7 +154,7 @@ def test_who_may_not_is_told_so_and_nothing_changes(world: World) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(USERS) - ADMINS))
 def test_who_may_does(world: World, name: str) -> None:
-    """Calls that change what others need come last; each of them has a world of its own in the next test."""
+    """All but calls that would take away what the others are about."""
     user = world[name]
     handles = own(world["root"])
     failures = []

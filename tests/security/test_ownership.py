@@ -59,17 +59,23 @@ USES: dict[str, Callable[[User, Handles], object]] = {
     "page": lambda user, one: user.table(one.page),
     "page by hand": lambda user, one: user.table(by_hand(one)),
     "renewed page": lambda user, one: user.act("RenewFlightEndpoint", renewed(one)),
-    "cancelled pages": lambda user, one: user.act("CancelFlightInfo", flight_body("CancelFlightInfo", info=one.page_info)),
+    "cancelled pages": lambda user, one: user.act(
+        "CancelFlightInfo", flight_body("CancelFlightInfo", info=one.page_info)
+    ),
     "cancelled statement": lambda user, one: user.act("CancelQuery", sql_action("CancelQuery", info=one.info)),
     "closed result": lambda user, one: user.call("result.close", {"query_id": one.query_id}),
-    "prepared query": lambda user, one: read(user, descriptor("PreparedStatementQuery", prepared_statement_handle=one.prepared)),
+    "prepared query": lambda user, one: read(
+        user, descriptor("PreparedStatementQuery", prepared_statement_handle=one.prepared)
+    ),
     "bound values": lambda user, one: user.put(
         descriptor("PreparedStatementQuery", prepared_statement_handle=one.prepared), pa.table({"1": [1]})
     ),
     "prepared update": lambda user, one: user.put(
         descriptor("PreparedStatementUpdate", prepared_statement_handle=one.prepared), pa.table({"1": [1]})
     ),
-    "transaction's query": lambda user, one: user.info(command("StatementQuery", query=SQL, transaction_id=one.transaction)),
+    "transaction's query": lambda user, one: user.info(
+        command("StatementQuery", query=SQL, transaction_id=one.transaction)
+    ),
     "transaction's update": lambda user, one: user.put(
         descriptor("StatementUpdate", query="DELETE FROM people", transaction_id=one.transaction), pa.table({})
     ),
@@ -82,12 +88,18 @@ USES: dict[str, Callable[[User, Handles], object]] = {
         ),
         people([]),
     ),
-    "commit": lambda user, one: user.act("EndTransaction", sql_action("EndTransaction", transaction_id=one.transaction, action=1)),
-    "rollback": lambda user, one: user.act("EndTransaction", sql_action("EndTransaction", transaction_id=one.transaction, action=2)),
+    "commit": lambda user, one: user.act(
+        "EndTransaction", sql_action("EndTransaction", transaction_id=one.transaction, action=1)
+    ),
+    "rollback": lambda user, one: user.act(
+        "EndTransaction", sql_action("EndTransaction", transaction_id=one.transaction, action=2)
+    ),
     "new savepoint": lambda user, one: user.act(
         "BeginSavepoint", sql_action("BeginSavepoint", transaction_id=one.transaction, name="x")
     ),
-    "released savepoint": lambda user, one: user.act("EndSavepoint", sql_action("EndSavepoint", savepoint_id=one.savepoint, action=1)),
+    "released savepoint": lambda user, one: user.act(
+        "EndSavepoint", sql_action("EndSavepoint", savepoint_id=one.savepoint, action=1)
+    ),
     "savepoint gone back to": lambda user, one: user.act(
         "EndSavepoint", sql_action("EndSavepoint", savepoint_id=one.savepoint, action=2)
     ),
@@ -116,7 +128,9 @@ def test_handles_of_others_are_not_there(world: World, root: User) -> None:
     assert allowed == []
     assert codes == {"FS-1004", "FS-2002"}
     assert world.version == version
-    world["ada"].act("ClosePreparedStatement", sql_action("ClosePreparedStatement", prepared_statement_handle=handles.prepared))
+    world["ada"].act(
+        "ClosePreparedStatement", sql_action("ClosePreparedStatement", prepared_statement_handle=handles.prepared)
+    )
     world["ada"].having(cookie=handles.cookie).act("SetSessionOptions", session_options({"schema": "system"}))
     owners_still_work(root, handles)
 
@@ -127,7 +141,10 @@ def owners_still_work(user: User, handles: Handles) -> None:
     assert user.table(handles.page).num_rows == 1
     assert user.table(by_hand(handles)).num_rows == 1
     user.act("RenewFlightEndpoint", renewed(handles))
-    assert [one.num_rows for one in read(user, descriptor("PreparedStatementQuery", prepared_statement_handle=handles.prepared))] == [4]
+    assert [
+        one.num_rows
+        for one in read(user, descriptor("PreparedStatementQuery", prepared_statement_handle=handles.prepared))
+    ] == [4]
     inside = {"query": "INSERT INTO people (id) VALUES (60)", "transaction_id": handles.transaction}
     user.put(descriptor("StatementUpdate", **inside), pa.table({}))
     user.act("EndSavepoint", sql_action("EndSavepoint", savepoint_id=handles.savepoint, action=2))
@@ -148,7 +165,11 @@ def unknown(user: User, what: str, handles: Handles) -> str:
 def test_a_handle_of_another_is_refused_as_one_that_nobody_has(world: World, root: User, what: str) -> None:
     handles = own(root)
     nobodys = replace(
-        handles, prepared=b"0" * 32, transaction=b"0" * 32, savepoint=b"0" * 32 + b".1", cookie="arrow_flight_session_id=none"
+        handles,
+        prepared=b"0" * 32,
+        transaction=b"0" * 32,
+        savepoint=b"0" * 32 + b".1",
+        cookie="arrow_flight_session_id=none",
     )
 
     assert unknown(world["ada"], what, handles) == unknown(world["ada"], what, nobodys)

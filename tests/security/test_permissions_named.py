@@ -16,9 +16,7 @@ from flightserver.flight.sql import messages as m
 if TYPE_CHECKING:
     from flightserver.lakehouse import Lakehouse
 
-PERMISSIONS = tuple(
-    kind for kind in vars(permissions).values() if isinstance(kind, type) and hasattr(kind, "check")
-)
+PERMISSIONS = tuple(kind for kind in vars(permissions).values() if isinstance(kind, type) and hasattr(kind, "check"))
 OPEN_ACTIONS = {
     "bucket.list": "shows the buckets that the caller sees",
     "result.close": "forgets results of the caller",

@@ -11,15 +11,13 @@ import pytest
 from query.substrait_plans import plan
 from security.calls import answered, begun_session, sql_action
 from security.test_policy_escapes import answer, in_order, refusal, shows_nothing_hidden
-from security.world import ANALYST, SEEN_BY_EVE, SECRET, by, command, open_world, people
+from security.world import ANALYST, SEEN_BY_EVE, by, command, people
 
 from flightserver.access.granting import Place
 from flightserver.catalog.identities import Policy, Privilege
 from flightserver.tables.schema import decode, visible
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from security.world import User, World
 
 SEEN = in_order(SEEN_BY_EVE)
@@ -34,13 +32,15 @@ def version_of(world: World, dataset: str = "people") -> int:
 # The past.
 
 
-@pytest.mark.parametrize("clause", ["FOR VERSION AS OF {version}", "FOR VERSION AS OF 'first'", "FOR TIMESTAMP AS OF now()"])
+@pytest.mark.parametrize(
+    "clause", ["FOR VERSION AS OF {version}", "FOR VERSION AS OF 'first'", "FOR TIMESTAMP AS OF now()"]
+)
 def test_the_past_is_protected_as_the_present(world: World, eve: User, clause: str) -> None:
     """The first version is older than all policies."""
     tagged = world.lakehouse.catalog.snapshot().dataset("people", "primary").tags["first"]
     if "now()" in clause:
         clause = "FOR TIMESTAMP AS OF '2100-01-01'"
-    sql = f"SELECT * FROM people {clause.format(version=tagged)}"  # noqa: S608  # the test's own text
+    sql = f"SELECT * FROM people {clause.format(version=tagged)}"  # the test's own text
 
     assert answer(eve, sql) == SEEN
     assert answer(eve, json.dumps({"sql": "SELECT * FROM people", "as_of": tagged})) == SEEN
@@ -54,7 +54,7 @@ def test_a_former_name_leads_around_nothing(world: World, root: User, eve: User)
     past = eve.having(cookie=begun_session(eve, as_of=str(before)))
 
     assert answer(eve, "SELECT * FROM staff") == SEEN
-    assert answer(eve, f"SELECT * FROM staff FOR VERSION AS OF {before}") == SEEN  # noqa: S608  # a number
+    assert answer(eve, f"SELECT * FROM staff FOR VERSION AS OF {before}") == SEEN  # a number
     assert answer(past, "SELECT * FROM people") == SEEN
     assert refusal(eve, "SELECT * FROM people") == ABSENT
     info = past.client.get_flight_info(fl.FlightDescriptor.for_path("people"), past.options)
@@ -79,11 +79,13 @@ def test_what_was_dropped_stays_hidden(world: World, eve: User) -> None:
     world.sql("DROP VIEW of_people", "DROP TABLE people", "DROP VIEW of_secret", "DROP TABLE secret")
 
     for table in ("people", "secret", "of_secret"):
-        assert refusal(eve, f"SELECT * FROM {table} FOR VERSION AS OF {before}") == ABSENT  # noqa: S608  # a name
-        assert refusal(eve, json.dumps({"sql": f"SELECT * FROM {table}", "as_of": before})) == ABSENT  # noqa: S608  # as above
-    world.sql("CREATE TABLE people (id BIGINT, region VARCHAR, salary BIGINT)", "INSERT INTO people VALUES (2, 'south', 2222)")
+        assert refusal(eve, f"SELECT * FROM {table} FOR VERSION AS OF {before}") == ABSENT  # a name
+        assert refusal(eve, json.dumps({"sql": f"SELECT * FROM {table}", "as_of": before})) == ABSENT  # as above
+    world.sql(
+        "CREATE TABLE people (id BIGINT, region VARCHAR, salary BIGINT)", "INSERT INTO people VALUES (2, 'south', 2222)"
+    )
     assert answer(eve, "SELECT * FROM people") == []
-    assert refusal(eve, f"SELECT * FROM people FOR VERSION AS OF {before}") == ABSENT  # noqa: S608  # a number
+    assert refusal(eve, f"SELECT * FROM people FOR VERSION AS OF {before}") == ABSENT  # a number
 
 
 def test_columns_of_before_are_not_read_where_policies_would_miss_them(world: World, eve: User) -> None:
@@ -92,7 +94,7 @@ def test_columns_of_before_are_not_read_where_policies_would_miss_them(world: Wo
     world.sql("ALTER TABLE people DROP COLUMN code")
 
     assert answer(eve, "SELECT extra FROM people") == [(7,), (9,)]
-    assert refusal(eve, f"SELECT code FROM people FOR VERSION AS OF {before}") == FORBIDDEN  # noqa: S608  # a number
+    assert refusal(eve, f"SELECT code FROM people FOR VERSION AS OF {before}") == FORBIDDEN  # a number
 
 
 def test_an_open_transaction_sees_what_may_be_seen_now(world: World, eve: User) -> None:
@@ -179,8 +181,7 @@ def test_commands_about_tables_tell_nothing_hidden(eve: User) -> None:
     for key in ("GetPrimaryKeys", "GetExportedKeys", "GetImportedKeys"):
         assert eve.rows(command(key, table="notes")) == []
     assert eve.rows(command("GetTables", table_name_filter_pattern="secret")) == []
-    assert [json.loads(one)["result"]["buckets"] for one in eve.act("bucket.list")][0][0]["name"] == "primary"
-    assert len(eve.call("bucket.list")["buckets"]) == 1
+    assert [one["name"] for one in eve.call("bucket.list")["buckets"]] == ["primary"]
 
 
 def test_numbers_of_rows_are_not_told(eve: User) -> None:
@@ -250,7 +251,9 @@ def test_bound_values_ask_no_hidden_rows(eve: User) -> None:
 
 
 def test_a_temporary_table_hides_only_ones_own(eve: User, root: User) -> None:
-    command_ = command("StatementIngest", table="people", temporary=True, table_definition_options={"if_not_exist": 1, "if_exists": 1})
+    command_ = command(
+        "StatementIngest", table="people", temporary=True, table_definition_options={"if_not_exist": 1, "if_exists": 1}
+    )
     eve.put(fl.FlightDescriptor.for_command(command_), pa.table({"region": ["north"], "id": [7]}))
 
     assert answer(eve, "SELECT * FROM people") == [("north", 7)]
@@ -263,7 +266,10 @@ def test_a_temporary_table_hides_only_ones_own(eve: User, root: User) -> None:
 
 
 def test_views_show_what_their_reader_may_see(world: World, root: User, eve: User) -> None:
-    world.sql("CREATE VIEW sums AS SELECT sum(salary) AS s, count(*) AS n FROM people", "CREATE VIEW deep AS SELECT * FROM sums")
+    world.sql(
+        "CREATE VIEW sums AS SELECT sum(salary) AS s, count(*) AS n FROM people",
+        "CREATE VIEW deep AS SELECT * FROM sums",
+    )
     for name in ("sums", "deep"):
         world.lakehouse.administration.grant(by(), ANALYST, [Privilege.SELECT], Place("primary", name))
 
@@ -280,7 +286,9 @@ def test_a_view_has_no_rights_of_its_own(world: World, eve: User) -> None:
 
 
 def test_a_policy_may_read_what_its_user_may_not(world: World, eve: User) -> None:
-    world.sql("CREATE TABLE places (who VARCHAR, place VARCHAR)", "INSERT INTO places VALUES ('eve', 'south'), ('x', 'north')")
+    world.sql(
+        "CREATE TABLE places (who VARCHAR, place VARCHAR)", "INSERT INTO places VALUES ('eve', 'south'), ('x', 'north')"
+    )
     world.lakehouse.administration.drop_policy(by(), "north")
     own = "region IN (SELECT place FROM places WHERE who = current_user)"
     world.lakehouse.administration.create_policy(by(), Policy("own", "primary", "people", filter=own))
@@ -288,9 +296,14 @@ def test_a_policy_may_read_what_its_user_may_not(world: World, eve: User) -> Non
     assert eve.rows("SELECT id FROM people ORDER BY id") == [(2,), (4,)]
     assert refusal_loosely(eve, "SELECT * FROM places") == ABSENT
     assert eve.rows("SELECT 'ann' AS current_user, id FROM people ORDER BY id") == [("ann", 2), ("ann", 4)]
-    assert eve.rows("WITH places AS (SELECT 'eve' AS who, 'north' AS place) SELECT id FROM people ORDER BY id") == [(2,), (4,)]
+    assert eve.rows("WITH places AS (SELECT 'eve' AS who, 'north' AS place) SELECT id FROM people ORDER BY id") == [
+        (2,),
+        (4,),
+    ]
     sent = pa.table({"who": ["eve"], "place": ["north"]})
-    temporary = command("StatementIngest", table="places", temporary=True, table_definition_options={"if_not_exist": 1, "if_exists": 1})
+    temporary = command(
+        "StatementIngest", table="places", temporary=True, table_definition_options={"if_not_exist": 1, "if_exists": 1}
+    )
     eve.put(fl.FlightDescriptor.for_command(temporary), sent)
     assert eve.rows("SELECT id FROM people ORDER BY id") == [(2,), (4,)]
 
@@ -324,131 +337,14 @@ def test_names_that_need_quotes_are_protected_too(world: World, eve: User) -> No
     place = Place("primary", 'od"d.Name')
     administration.grant(by(), ANALYST, [Privilege.SELECT], place)
     administration.tag_columns(by(), "primary", 'od"d.Name', {"value": ["pii"]})
-    policy = Policy("odd", "primary", 'od"d.Name', filter="\"Region\" = 'north' AND \"a\"\"b\" < 9", masks={'a"b': '"a""b" + 1'})
+    policy = Policy(
+        "odd", "primary", 'od"d.Name', filter='"Region" = \'north\' AND "a""b" < 9', masks={'a"b': '"a""b" + 1'}
+    )
     administration.create_policy(by(), policy)
 
     assert answer(eve, 'SELECT * FROM "od""d.Name"') == [(2, "u", "***", "north")]
-    assert answer(eve, 'SELECT "Region", 1 / (CASE WHEN "a""b" = 2 THEN 1 ELSE 0 END) FROM "od""d.Name"') == [("north", 1)]
+    assert answer(eve, 'SELECT "Region", 1 / (CASE WHEN "a""b" = 2 THEN 1 ELSE 0 END) FROM "od""d.Name"') == [
+        ("north", 1)
+    ]
     info = eve.client.get_flight_info(fl.FlightDescriptor.for_path('od"d.Name'), eve.options)
     assert eve.table(info.endpoints[0].ticket).num_rows == 1
-
-
-# Writers to whom policies apply carry away no more than they see.
-
-
-@pytest.fixture
-def wes(world: World) -> User:
-    """A writer who sees only a part of `people`."""
-    world.lakehouse.administration.create_user(by(), "wes", roles=["writer", ANALYST])
-    return world.connect("wes")
-
-
-def test_what_a_writer_copies_is_what_it_sees(wes: User, root: User) -> None:
-    wes.ask("CREATE TABLE copy AS SELECT * FROM people")
-    wes.ask("CREATE TABLE more (id BIGINT PRIMARY KEY, salary BIGINT)")
-    wes.ask("INSERT INTO more SELECT id, salary FROM people")
-    wes.ask("UPDATE more SET salary = (SELECT sum(salary) FROM people)")
-    wes.ask("MERGE INTO more USING people ON more.id = people.id + 10 WHEN NOT MATCHED THEN INSERT (id, salary) VALUES (people.id + 10, people.salary)")
-    wes.ask("INSERT INTO more SELECT id + 20, salary FROM people ON CONFLICT (id) DO NOTHING")
-    wes.ask("DELETE FROM more WHERE id IN (SELECT id + 20 FROM people WHERE salary > 1000)")
-
-    assert in_order(root.rows("SELECT * FROM copy")) == SEEN
-    assert root.rows("SELECT * FROM more ORDER BY id") == [(1, 44), (3, 44), (11, 11), (13, 33), (21, 11), (23, 33)]
-
-
-@pytest.mark.parametrize(
-    ("action", "body"),
-    [
-        ("dataset.export", {"destination": "out"}),
-        ("dataset.export", {"destination": "out", "version": 4}),
-        ("dataset.restore", {"version": "first"}),
-        ("dataset.tag", {"tag": "mine"}),
-        ("dataset.compact", {"sort_by": ["salary"]}),
-        ("dataset.move", {"to": "testing"}),
-        ("dataset.delete", {"keys": [{"id": 2}]}),
-        ("dataset.truncate", {}),
-        ("dataset.alter", {"drop": ["region"]}),
-        ("dataset.alter", {"new_name": "free"}),
-        ("dataset.drop", {}),
-        ("dataset.history", {}),
-        ("dataset.diff", {"from": "first"}),
-        ("bucket.presign", {"method": "GET", "key": "datasets/people/x"}),
-        ("cache.pin", {}),
-    ],
-)
-def test_a_writer_takes_no_table_past_its_policies(world: World, wes: User, action: str, body: dict[str, Any]) -> None:
-    version = world.version
-    whole = body if action == "bucket.presign" else {"dataset": "people", **body}
-
-    with pytest.raises(fl.FlightUnauthorizedError, match="FS-2002") as refused:
-        wes.act(action, json.dumps(whole).encode())
-
-    shows_nothing_hidden(str(refused.value))
-    assert world.version == version
-
-
-def test_a_name_of_before_exports_nothing_of_what_it_means_now(world: World, wes: User) -> None:
-    """`people` was another table when the version was young: policies follow that one."""
-    before = version_of(world)
-    world.sql("ALTER TABLE people RENAME TO staff")
-    wes.ask("CREATE TABLE people AS SELECT 1 AS id")
-    world.lakehouse.administration.drop_policy(by(), "pii")
-
-    with pytest.raises(fl.FlightUnauthorizedError, match=r"FS-2002"):
-        wes.call("dataset.export", {"dataset": "people", "destination": "out", "version": before})
-
-    assert not (world.lakehouse.settings.server.data / "exports" / "out").exists()
-
-
-def test_rows_do_not_get_into_a_table_that_is_only_seen_in_part(world: World, wes: User) -> None:
-    version = world.version
-    rows = people([(2, "x", "x", "north", 1, 1, "1")])
-    for command_ in ("people", '{"ingest": "people", "mode": "upsert"}', '{"ingest": "people", "mode": "replace"}'):
-        descriptor = fl.FlightDescriptor.for_path("people") if command_ == "people" else fl.FlightDescriptor.for_command(command_)
-        with pytest.raises(fl.FlightUnauthorizedError, match="FS-2002"):
-            wes.put(descriptor, rows)
-    with pytest.raises(fl.FlightUnauthorizedError, match="FS-2002"):
-        wes.put(fl.FlightDescriptor.for_command('{"delete": "people"}'), rows.select(["id"]))
-
-    assert world.version == version
-
-
-def test_files_of_the_lakehouse_are_not_ingested(world: World, wes: User) -> None:
-    segment = world.lakehouse.catalog.snapshot().dataset("secret", "primary").segments[0]
-    directory = world.lakehouse.settings.server.data / "primary" / "datasets" / "secret" / segment.id
-    file = next(directory.glob("*.parquet"))
-    bucket = world.lakehouse.buckets.get("primary").url(f"datasets/secret/{segment.id}/{file.name}")
-    for source in (str(file), f"../primary/datasets/secret/{segment.id}/{file.name}", bucket):
-        with pytest.raises(ERRORS, match=r"FS-100[14]"):
-            wes.call("ingest.file", {"dataset": "stolen", "source": source})
-    for location in (str(directory), f"../primary/datasets/secret/{segment.id}", "/"):
-        with pytest.raises(ERRORS, match=r"FS-100[14]"):
-            wes.call("dataset.attach", {"dataset": "stolen", "location": location})
-
-    assert SECRET not in {x for (x,) in world["root"].rows("SELECT count(*) FROM system.datasets WHERE name = 'stolen'")}
-
-
-# Much data and little memory.
-
-
-def test_a_large_table_in_little_memory_shows_the_same(tmp_path: Path) -> None:
-    """More than fits is sorted and joined: the statement is planned carefully."""
-    with open_world(tmp_path, {"query": {"memory_bytes": 24 * 2**20}}) as world:
-        eve = world["eve"]
-        world.sql(
-            "INSERT INTO people SELECT n + 10, 'n', repeat('x', 40) || n, CASE WHEN n % 2 = 0 THEN 'north' ELSE 'south' END, "
-            "n, CASE WHEN n % 2 = 0 THEN 1 ELSE 0 END, CASE WHEN n % 2 = 0 THEN '1' ELSE 'HIDDEN-CODE' END "
-            "FROM (SELECT value AS n FROM generate_series(1, 200000))",
-            "DELETE FROM people WHERE id % 100 = 0",
-        )
-        ours = "SELECT count(*), count(DISTINCT id), min(region), max(region) FROM people"
-        kept = 2 + sum(1 for n in range(1, 200_001) if n % 2 == 0 and (n + 10) % 100)
-        assert answer(eve, ours) == [(kept, kept, "north", "north")]
-        assert answer(eve, "SELECT sum(x), count(*) FROM (SELECT region, 1 / bonus AS x FROM people WHERE id > 10)") == [
-            (kept - 2, kept - 2)
-        ]
-        joined = (
-            "SELECT count(*) FROM (SELECT a.id, b.email, row_number() OVER (ORDER BY a.name, a.id) AS r "
-            "FROM people a JOIN people b ON a.id = b.id ORDER BY b.email, a.id) WHERE email <> '***'"
-        )
-        assert answer(eve, joined) == [(0,)]

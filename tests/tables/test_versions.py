@@ -11,6 +11,7 @@ import pytest
 from tables.archive import NOON, Archive, before_commit, operation
 
 from flightserver.catalog.entities import PRIMARY, DatasetKey, External
+from flightserver.catalog.identity_updates import TagColumns
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import CreateDataset, DropDataset, RenameDataset
 from flightserver.errors import AlreadyExists, BackendUnavailable, CommitConflict, InvalidRequest, NotFound
@@ -39,6 +40,10 @@ def define(archive: Archive, definition: Definition) -> None:
     update = definition.update()
     assert update is not None
     archive.catalog.commit(Transaction(operation(), (update,)))
+
+
+def tag(archive: Archive, columns: dict[str, tuple[str, ...]]) -> None:
+    archive.catalog.commit(Transaction(operation(), (TagColumns(PRIMARY, "people", columns=columns),)))
 
 
 # Finding
@@ -283,6 +288,30 @@ def test_restoring_keeps_name_comment_tags_and_identity(archive: Archive) -> Non
     now = archive.dataset("renamed")
     assert (now.id, now.name, now.comment, now.tags) == (before.id, "renamed", before.comment, {"a": 2})
     assert archive.rows(now) == [1, 2]
+
+
+def test_a_column_that_comes_back_under_its_former_name_keeps_what_has_been_said_of_it(archive: Archive) -> None:
+    """Policies on tagged columns would show its values otherwise."""
+    people = pa.table({"id": [1], "email": ["a@b.c"], "phone": ["1"]})
+    first = archive.write_table(people, name="people", mode=Mode.CREATE)
+    tag(archive, {"phone": ("pii",)})
+    second = archive.catalog.snapshot().version
+    define(archive, Definition.of(archive.dataset("people")).rename_column("email", "mail").drop_column("phone"))
+    tag(archive, {"mail": ("pii", "contact")})
+
+    archive.restore(second, "people")
+    assert archive.dataset("people").column_tags == {
+        "email": ("pii", "contact"),
+        "phone": ("pii",),
+        "mail": ("pii", "contact"),
+    }
+    tag(archive, {"email": ("pii",)})
+    archive.restore(first, "people")
+    assert archive.dataset("people").column_tags == {
+        "email": ("pii",),
+        "phone": ("pii",),
+        "mail": ("pii", "contact"),
+    }
 
 
 def test_restoring_what_it_is_already_commits_nothing(archive: Archive) -> None:

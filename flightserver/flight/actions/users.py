@@ -1,8 +1,8 @@
 """The actions `user.*`: users with their passwords, roles, certificates and tokens.
 
 Administrators may call all of them. Anybody may ask `whoami`, change the own password, and handle the own tokens. Who
-has come by a token may not make more of them, and who has no password may not give itself one: what an administrator
-gave for a while would last for ever.
+hasn't come by a password may not make tokens, and who has no password may not give itself one: what an administrator or
+an issuer gave for a while would last for ever.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from flightserver.access.committing import Author
 from flightserver.access.passwords import PasswordCheck
 from flightserver.catalog.catalog import utc_now
-from flightserver.errors import Forbidden, InvalidRequest
+from flightserver.errors import Forbidden, InvalidRequest, NotFound
 from flightserver.flight.actions.datasets import Done
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
 from flightserver.flight.permissions import ADMIN, CALLER
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from flightserver.catalog.identities import Grant, User
     from flightserver.flight.middleware import CallContext
 
-_BY_TOKEN = "token"  # noqa: S105  # how `Principal.method` calls it
+_BY_PASSWORD = frozenset({"password", "bearer"})
+"""As `Principal.method` has it; a bearer token is what a password was given for."""
 _MOST_DAYS = 36_500
 
 
@@ -221,6 +222,8 @@ class UserActions:
         yield Done()
 
     def _set_password(self, call: CallContext, request: PasswordRequest) -> Iterator[Progress | ActionResponse]:
+        if request.name == call.user:
+            _require_account(call)
         if request.name == call.user and (user := self._administration.user(request.name)).password:
             if request.current_password is None:
                 raise InvalidRequest("`current_password` is missing: who changes the own password has to give it")
@@ -253,8 +256,8 @@ class UserActions:
 
     def _create_token(self, call: CallContext, request: TokenRequest) -> Iterator[Progress | ActionResponse]:
         name = _whose(call, request)
-        if call.rights.principal.method == _BY_TOKEN and not call.rights.is_admin:
-            _forbid(call, "make a token by means of a token: log in by the password")
+        if call.rights.principal.method not in _BY_PASSWORD and not call.rights.is_admin:
+            _forbid(call, "make a token by means of a token or certificate: log in by the password")
         expires = None if request.days is None else utc_now() + timedelta(days=request.days)
         secret, made = self._administration.create_token(
             Author(call.user), name, comment=request.comment, expires=expires
@@ -296,11 +299,26 @@ def _whose(call: CallContext, request: OwnRequest) -> str:
 
     Raises:
         Forbidden: Somebody else, and the caller is no administrator.
+        NotFound: As `_require_account`.
     """
     name = call.user if request.name is None else request.name
     if name != call.user and not call.rights.is_admin:
         _forbid(call, "see or change tokens of another user")
+    _require_account(call)
     return name
+
+
+def _require_account(call: CallContext) -> None:
+    """Return when the caller is a user of the catalog, or an administrator, who may be told which there are.
+
+    Raises:
+        NotFound: It is known by its JSON web tokens only.
+    """
+    if not call.rights.is_admin and call.user not in call.rights.access.users:
+        raise NotFound(
+            f"user {call.user!r} is known by JSON web tokens only, and has neither a password nor API tokens here: an "
+            "administrator can make a user of that name"
+        )
 
 
 def _forbid(call: CallContext, what: str) -> NoReturn:
