@@ -14,7 +14,7 @@ import pyarrow as pa
 
 def main(uri: str) -> None:
     """Create a table, fill it in two ways, query it, and ask the server what it has."""
-    # The server has no transactions across statements, so each statement is committed by itself.
+    # Each statement is committed by itself; without autocommit, connection.commit() commits all since the last.
     with flightsql.connect(uri, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS example_cities")
         cursor.execute("CREATE TABLE example_cities (id BIGINT NOT NULL, name VARCHAR, population BIGINT)")

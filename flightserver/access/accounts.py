@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from flightserver.access.api_tokens import new_token
 from flightserver.access.committing import AccessCommits, check_roles, find_user, once
 from flightserver.access.passwords import hash_password
-from flightserver.access.principal import ANONYMOUS, LOCAL
+from flightserver.access.principal import NO_USERS
 from flightserver.catalog.identities import User, check_identity_name
 from flightserver.catalog.identity_updates import DropUser, PutUser
 from flightserver.errors import AlreadyExists, InvalidRequest, NotFound
@@ -34,8 +34,8 @@ MOST_CERTIFICATES = 100
 _LONGEST_IDENTITY = 1024
 """Characters of a certificate's identity; distinguished names are rarely longer than 200."""
 
-RESERVED_NAMES = frozenset({ANONYMOUS.name, LOCAL.name, "token"})
-"""Names that the log has for others than users, and the name under which clients send a token as a password."""
+RESERVED_NAMES = NO_USERS | {"token"}
+"""Also the name under which clients send a token as a password."""
 
 
 class Accounts(AccessCommits):

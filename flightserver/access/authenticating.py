@@ -38,7 +38,7 @@ from flightserver.access.api_tokens import ApiTokens
 from flightserver.access.bearer import BearerTokens
 from flightserver.access.jwt_tokens import JwtTokens
 from flightserver.access.passwords import PasswordCheck
-from flightserver.access.principal import ANONYMOUS, Principal
+from flightserver.access.principal import ANONYMOUS, NO_USERS, Principal
 from flightserver.errors import Unauthenticated
 
 if TYPE_CHECKING:
@@ -219,6 +219,8 @@ class Authenticator:
                 "password, or use an API token (fsk_...)."
             )
         identity = self._jwt.read(token)
+        if identity.name in NO_USERS:
+            raise Unauthenticated(f"This JSON web token is not valid: its user {identity.name!r} is reserved here.")
         user = self._state().users.get(identity.name)
         roles = identity.roles if user is None else identity.roles | frozenset(_enabled(user).roles)
         return Authenticated(Principal(identity.name, roles, "jwt"))

@@ -31,3 +31,6 @@ ANONYMOUS: Final = Principal(ANONYMOUS_NAME, frozenset({ADMIN}), "open")
 
 LOCAL: Final = Principal("local", frozenset({ADMIN}), "local")
 """A command that opens the data directory itself."""
+
+NO_USERS: Final = frozenset({ANONYMOUS.name, LOCAL.name})
+"""Names of others than users: no user may have one, wherever it comes from."""

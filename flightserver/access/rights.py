@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from flightserver.access.principal import LOCAL
-from flightserver.catalog.entities import PRIMARY, DatasetKey
+from flightserver.catalog.entities import PRIMARY, DatasetKey, View
 from flightserver.catalog.identities import ADMIN, READER, WRITER, AccessState, Grant, Policy, Privilege
 from flightserver.catalog.snapshot import Snapshot
 from flightserver.errors import Forbidden
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from flightserver.access.principal import Principal
     from flightserver.catalog.catalog import Catalog
-    from flightserver.catalog.entities import Dataset, View
+    from flightserver.catalog.entities import Dataset
 
 _EVERYTHING: Final = Grant(tuple(Privilege))
 _BUILT_IN: Final = {READER: (Grant((Privilege.SELECT,)),), WRITER: (_EVERYTHING,), ADMIN: (_EVERYTHING,)}
@@ -185,10 +185,9 @@ class Rights:
     def key_now(self, one: Dataset | View, newest: Snapshot) -> DatasetKey | None:
         """What a dataset of any version is called in the newest; None when it was dropped. Views go by their names."""
         found = newest.datasets.get(one.key)
-        identity = getattr(one, "id", None)
-        if identity is None or (found is not None and found.id == identity):
+        if isinstance(one, View) or (found is not None and found.id == one.id):
             return one.key
-        return next((each.key for each in newest.datasets.values() if each.id == identity), None)
+        return next((each.key for each in newest.datasets.values() if each.id == one.id), None)
 
     def visible(self, snapshot: Snapshot, newest: Snapshot, *, past: Snapshot | None = None) -> Snapshot:
         """A snapshot as this principal sees it.
@@ -213,8 +212,9 @@ class Rights:
         return kept[3]
 
     def _filtered(self, snapshot: Snapshot, newest: Snapshot, past: Snapshot | None) -> Snapshot:
-        datasets = {key: one for key, one in snapshot.datasets.items() if self._sees(one, newest, past)}
-        views = {key: one for key, one in snapshot.views.items() if self._sees(one, newest, past)}
+        now = {one.id: key for key, one in newest.datasets.items()}
+        datasets = {key: one for key, one in snapshot.datasets.items() if self._sees(key, now.get(one.id), past)}
+        views = {key: one for key, one in snapshot.views.items() if self._sees(key, key, past)}
         homes = {PRIMARY, *(key.bucket for key in datasets), *(key.bucket for key in views)}
         granted = {grant.bucket for grant in self._grants if not grant.dataset}
         every = "" in granted
@@ -230,14 +230,12 @@ class Rights:
             snapshot.access,
         )
 
-    def _sees(self, one: Dataset | View, newest: Snapshot, past: Snapshot | None) -> bool:
-        key = self.key_now(one, newest)
-        if key is None:
-            # What was dropped has no name any more by which a policy could find it.
-            if past is not None and one.key in past.datasets and self._policies:
-                return False
-            key = one.key
-        return self.may(Privilege.SELECT, key)
+    def _sees(self, then: DatasetKey, now: DatasetKey | None, past: Snapshot | None) -> bool:
+        """Whether what was called `then` and is called `now` exists; None was dropped, or isn't committed yet."""
+        # What was dropped has no name any more by which a policy could find it.
+        if now is None and past is not None and then in past.datasets and self._policies:
+            return False
+        return self.may(Privilege.SELECT, now or then)
 
     def _applies(self, policy: Policy) -> bool:
         roles = self.principal.roles

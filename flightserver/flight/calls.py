@@ -6,10 +6,14 @@ receives from one which doesn't send, is inside gRPC, where neither an exception
 client's connection is alive. What ends such a call is the end of its connection: `close_stalled` shuts down the socket,
 which gRPC takes for a client that went away, and the handler then ends as it does after every such client.
 
-All calls of a client share its connection, so only a connection is closed whose every call has waited for too long.
+Rows that a call keeps in memory as its client sends them, before any statement is admitted, are counted as well
+(`Call.hold`), because each of many calls may keep few enough and all together too much.
 
-Locking: `_lock` guards `_calls`, `_refused` and `_closed`. `Call.waiting_since` and `Call.peer` are written by the
-call's own thread and only read here.
+All calls of a client share its connection, so only a connection is closed whose every call has waited for too long:
+calls that never wait, such as an action, count as well.
+
+Locking: `_lock` guards `_calls`, `_refused`, `_closed`, `_held` and `Call.held`. `Call.waiting_since` and `Call.peer`
+are written by the call's own thread and only read here.
 """
 
 from __future__ import annotations
@@ -36,16 +40,30 @@ _T = TypeVar("_T")
 class Call:
     """One call in flight; made by `Calls.begin`.
 
+    Args:
+        calls: All of them.
+
     Attributes:
+        held: Bytes of rows that it keeps in memory; only `Calls` changes it.
         peer: The client's address as gRPC has it, such as `ipv4:127.0.0.1:50000`; empty until a handler says it.
         waiting_since: Since when the call waits for its client, monotonic seconds; None while it works.
     """
 
-    __slots__ = ("peer", "waiting_since")
+    __slots__ = ("_calls", "held", "peer", "waiting_since")
 
-    def __init__(self) -> None:
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self.held = 0
         self.peer = ""
         self.waiting_since: float | None = None
+
+    def hold(self, size: int) -> None:
+        """Count bytes of rows that are kept in memory until the call ends.
+
+        Raises:
+            Overloaded: All calls would keep too many.
+        """
+        self._calls.hold(self, size)
 
     def paced(self, items: Generator[_T]) -> Iterator[_T]:
         """Pass items on to the client; between two of them the call waits for it.
@@ -102,6 +120,10 @@ class SentStream:
         finally:
             self._call.waiting_since = None
 
+    def hold(self, size: int) -> None:
+        """Count bytes that are kept of what was sent. Raises as `Call.hold`."""
+        self._call.hold(size)
+
     def check(self) -> None:
         """Return while the client is there. What it has sent in full may be seen before it is known that it has gone.
 
@@ -154,11 +176,14 @@ class Calls:
     Args:
         max_calls: How many there may be at once.
         stalled_seconds: After which a call that waits for its client counts as stalled.
+        max_held: Bytes of rows that all calls together may keep in memory as they come.
     """
 
-    def __init__(self, max_calls: int, stalled_seconds: float) -> None:
+    def __init__(self, max_calls: int, stalled_seconds: float, max_held: int) -> None:
         self._max_calls = max_calls
         self._stalled_seconds = stalled_seconds
+        self._max_held = max_held
+        self._held = 0
         self._lock = threading.Lock()
         self._calls: set[Call] = set()
         self._refused = 0
@@ -185,7 +210,7 @@ class Calls:
         Raises:
             Overloaded: There are too many.
         """
-        call = Call()
+        call = Call(self)
         with self._lock:
             if len(self._calls) < self._max_calls:
                 self._calls.add(call)
@@ -197,9 +222,23 @@ class Calls:
         )
 
     def end(self, call: Call) -> None:
-        """Count a call no more."""
+        """Count a call, and what it holds, no more."""
         with self._lock:
             self._calls.discard(call)
+            self._held -= call.held
+            call.held = 0
+
+    def hold(self, call: Call, size: int) -> None:
+        """See `Call.hold`."""
+        with self._lock:
+            if self._held + size <= self._max_held:
+                self._held += size
+                call.held += size
+                return
+        raise Overloaded(
+            f"clients are sending more rows at once than the {self._max_held:,} bytes that are kept in memory for all "
+            "of them (half of query.memory_bytes). Try again later, or ingest the rows into a table"
+        )
 
     def close_stalled(self) -> list[str]:
         """Close the connections whose every call has waited for its client for too long; returns their peers."""

@@ -96,7 +96,7 @@ class Certificates:
             InvalidRequest: One can't be read, is open to strangers, or is not what it should be; or they don't match.
         """
         certificate, key = _read("tls.certificate", files.certificate), _read("tls.key", files.key)
-        _check_secret(files.key)
+        _check_mode(files.key)
         if b"ENCRYPTED" in key:
             raise InvalidRequest(f"tls.key: {files.key.name!r} is encrypted, and nobody is asked for a password")
         context = _context(files)
@@ -117,8 +117,11 @@ def _read(setting: str, path: Path) -> bytes:
         raise InvalidRequest(f"{setting}: {path.name!r} can't be read: {error.strerror}") from None
 
 
-def _check_secret(path: Path) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode)
+def _check_mode(path: Path) -> None:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:  # it was there a moment ago
+        raise InvalidRequest(f"tls.key: {path.name!r} can't be read: {error.strerror}") from None
     if mode & _FORBIDDEN_MODE:
         raise InvalidRequest(
             f"tls.key: {path.name!r} has mode {mode:04o}, so that others can read or change the private key: "

@@ -159,11 +159,12 @@ def _in_uri(host: str) -> str:
 
 def _is_free(host: str, port: int) -> bool:
     """Whether nobody listens there. gRPC would complain on standard error, so it isn't asked."""
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        # A name that isn't found now was found when the server began to listen, and may be found again.
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True

@@ -153,7 +153,7 @@ class CallMiddleware(fl.ServerMiddleware):
             InvalidRequest: A header is malformed.
         """
         if self._context is None:
-            self.note.peer = context.peer()
+            self.note.peer = self.call.peer = context.peer()
             rights = self._arrived.rights(peer_identity(context) if self._factory.has_certificates else "")
             self.note.user, self.note.method = rights.user, rights.principal.method
             found = read_headers(self.note.rpc, self._headers, self._factory.sessions, rights)
@@ -204,7 +204,7 @@ class CallMiddlewareFactory(fl.ServerMiddlewareFactory):
         self.sessions = sessions
         self.has_certificates = has_certificates
         self._hook = completed
-        self._calls = calls if calls is not None else Calls(sys.maxsize, math.inf)
+        self._calls = calls if calls is not None else Calls(sys.maxsize, math.inf, sys.maxsize)
         self._callers = callers
 
     def start_call(self, info: Any, headers: Mapping[str, list[str | bytes]]) -> CallMiddleware:
@@ -331,13 +331,12 @@ def call_context(context: Any) -> CallContext:
 
 
 def call_in_flight(context: Any) -> Call:
-    """Returns the call itself, which knows whether it waits for its client, and now also where that is.
+    """Returns the call itself, which knows whether it waits for its client.
 
     Args:
         context: The `pyarrow.flight.ServerCallContext` that a handler was given.
     """
     middleware: CallMiddleware = context.get_middleware(MIDDLEWARE)
-    middleware.call.peer = context.peer()
     return middleware.call
 
 

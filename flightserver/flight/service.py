@@ -34,7 +34,8 @@ from flightserver.flight.permissions import COMMANDS
 from flightserver.flight.reading import Reading
 from flightserver.flight.sql.answers import Answers
 from flightserver.flight.sql.commands import Commands
-from flightserver.flight.sql.prepared import PreparedStatements
+from flightserver.flight.sql.info import Limits
+from flightserver.flight.sql.prepared import IDLE_SECONDS, PreparedStatements
 from flightserver.flight.sql.protocol_actions import ProtocolActions
 from flightserver.flight.sql.sessions import Sessions
 from flightserver.flight.sql.statements import TICKET_SECONDS, Statements
@@ -95,7 +96,7 @@ class Service:
         self.limits = settings.server
         self.metrics = lakehouse.metrics
         self.input_bytes = settings.query.memory_bytes // 4
-        self.calls = Calls(settings.server.max_calls, settings.server.stalled_seconds)
+        self.calls = Calls(settings.server.max_calls, settings.server.stalled_seconds, settings.query.memory_bytes // 2)
         self.advertising = Advertising(settings.server.advertise)
         self.metrics.calls_in_flight.set_function(lambda: self.calls.in_flight)
         self.metrics.calls_refused.set_function(lambda: self.calls.refused)
@@ -109,9 +110,13 @@ class Service:
         transactions = lakehouse.transactions
         statements = Statements(lakehouse.queries, signer, paging, transactions, lakehouse.temporary)
         prepared = PreparedStatements(settings.server.prepared_bytes)
-        commands = Commands(
-            statements, prepared, Answers(lakehouse.queries, lakehouse.information_schema, lakehouse.temporary), signer
+        limits = Limits(
+            prepared_seconds=IDLE_SECONDS,
+            transaction_seconds=settings.server.session_idle_seconds,
+            statement_bytes=settings.query.statement_bytes,
         )
+        answers = Answers(lakehouse.queries, lakehouse.information_schema, lakehouse.temporary, limits)
+        commands = Commands(statements, prepared, answers, signer)
         self.reading = Reading(lakehouse.queries, statements, commands, paging, signer, lakehouse.diffs)
         self.writing = Writing(
             statements,

@@ -17,6 +17,8 @@ from flightserver.tables.schema import check_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from flightserver.flight.calls import SentStream
+
 _UNREADABLE = (pa.ArrowException, OSError)
 """What pyarrow's reader raises for bytes that it can't decode."""
 
@@ -82,15 +84,17 @@ def _not_valid(number: int, error: Exception) -> InvalidRequest:
     return InvalidRequest(f"batch {number} of the stream sent is not valid Arrow: {_first_line(error)}")
 
 
-def held_batches(reader: Any, max_bytes: int) -> list[pa.RecordBatch]:
+def held_batches(sent: SentStream, max_bytes: int) -> list[pa.RecordBatch]:
     """All batches of a stream, in memory.
 
     Raises:
         LimitExceeded: They have more than `max_bytes`.
+        Overloaded: Together with those of all other calls they have too many.
     """
     held: list[pa.RecordBatch] = []
     size = 0
-    for batch in sent_batches(reader):
+    for batch in sent_batches(sent):
+        sent.hold(batch.nbytes)
         size += batch.nbytes
         if size > max_bytes:
             raise LimitExceeded(f"the stream sent has more than {max_bytes:,} bytes; ingest it into a table instead")

@@ -5,8 +5,8 @@ over the rest, and the struct in MessagePack, tagged with its kind. Nothing abou
 tickets survive a restart and work on every server that has the same key and catalog; pages alone live on one server,
 whose name their ticket carries. The magic is the version of the format: another format gets another one.
 
-A page may also be asked for by hand, as JSON `{"query_id": "...", "page": 0, "page_rows": 100}`. It needs no signature
-because the query id is a secret of 128 random bits that only the result's owner was told.
+A page may also be asked for by hand, as JSON `{"query_id": "...", "page": 0, "page_rows": 100}`. It needs no signature:
+who may read a result is asked of the store that keeps it, whatever the ticket (`ResultStore.check_reader`).
 
 Invariants:
     - Nothing of a signed ticket is read before its signature was found right, by a comparison in constant time.
@@ -67,6 +67,7 @@ class StatementTicket(msgspec.Struct, frozen=True, tag="statement", omit_default
         transaction: The one that it is part of, which lives on the server that wrote the ticket.
         described: Whether columns carry the metadata of Flight SQL.
         substrait: The statement as a Substrait plan, for which `sql` is a text to show.
+        temporary: Whether it changes a temporary table, in whose place no dataset may be taken.
     """
 
     execution: str
@@ -82,6 +83,7 @@ class StatementTicket(msgspec.Struct, frozen=True, tag="statement", omit_default
     transaction: bytes | None = None
     described: bool = False
     substrait: bytes | None = None
+    temporary: bool = False
 
 
 class TableTicket(msgspec.Struct, frozen=True, tag="table", omit_defaults=True):
@@ -142,7 +144,7 @@ class PageTicket(msgspec.Struct, frozen=True, tag="page", omit_defaults=True):
     """One page of a stored result.
 
     Attributes:
-        query_id: Names the result and authorises reading it.
+        query_id: Names the result.
         page: From 0.
         page_rows: Rows in a page; None is the size that the result was stored with.
         server: The name of the server that has it; empty if the ticket was written by hand.

@@ -73,7 +73,7 @@ class Changes:
         Raises:
             CommitConflict: Another write changed the same first; a retry is safe.
         """
-        given = _given_target(planned)
+        given = given_target(planned)
         if given is not None:
             return _change_given(planned.request, planned.statement, given)
         if planned.statement.kind in ACCESS_KINDS:
@@ -234,12 +234,12 @@ class Changes:
         )
 
 
-def _given_target(planned: Planned) -> str | None:
+def given_target(planned: Planned) -> str | None:
     """The table that a statement would change if it is no dataset; None when it is one, or is made."""
     target, kind = planned.statement.target, planned.statement.kind
     if target is None or target.schema is not None or kind in _MAKING:
         return None
-    return target.name if target.name in planned.request.given else None
+    return target.name if planned.request.temporary or target.name in planned.request.given else None
 
 
 def _change_given(request: Request, statement: Statement, name: str) -> int:
@@ -247,7 +247,7 @@ def _change_given(request: Request, statement: Statement, name: str) -> int:
 
     Raises:
         InvalidRequest: It is something else.
-        NotFound: Another call has dropped it meanwhile.
+        NotFound: It is gone meanwhile, or isn't of who runs the statement.
     """
     if request.drop_temporary is None:
         raise InvalidRequest(f"{name!r} is the stream that came with the statement: it can only be read")
@@ -257,7 +257,9 @@ def _change_given(request: Request, statement: Statement, name: str) -> int:
             f"but not changed by {statement.kind.value.upper()}; a table that it hides is meant by its schema and name"
         )
     if not request.drop_temporary(name) and not statement.exists_ok:
-        raise NotFound(f"temporary table {name!r} doesn't exist any more: another call has dropped it")
+        raise NotFound(
+            f"temporary table {name!r} doesn't exist here any more: it was dropped, or is another connection's"
+        )
     return 0
 
 

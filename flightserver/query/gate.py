@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from flightserver.access.principal import ANONYMOUS, LOCAL
+from flightserver.access.principal import NO_USERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from flightserver.query.running import QueryHandle, RunningQueries
     from flightserver.query.watchdog import Guard, Watchdog
     from flightserver.telemetry import Metrics
-
-
-_NOBODY = frozenset({ANONYMOUS.name, LOCAL.name})
-"""Everybody on a server without users, who are not one user."""
 
 
 class Gate:
@@ -57,7 +53,8 @@ class Gate:
             running = self._by_operation.setdefault(request.operation, [])
             running.append(handle)
             try:
-                user = "" if request.user in _NOBODY else request.user
+                # Whoever calls a server without users is not one user.
+                user = "" if request.user in NO_USERS else request.user
                 with self.admission.slot(self.gone(planned, handle), user) as slot:
                     handle.run()
                     yield handle, slot

@@ -242,12 +242,12 @@ class InformationSchema:
 
     def _constraints(self, scope: Scope) -> pa.Table:
         placed = list(placements(scope))
-        # The primary key is enforced where rows are identified by it; nothing makes sure of foreign keys.
-        named = [(key.schema, key.table, key.name, "PRIMARY KEY", "YES") for key in primary_keys(placed)]
-        named += [(one.schema, one.table, one.key.name, "FOREIGN KEY", "NO") for one in foreign_keys(placed)]
+        named = [(key.schema, key.table, key.name, "PRIMARY KEY") for key in primary_keys(placed)]
+        named += [(one.schema, one.table, one.key.name, "FOREIGN KEY") for one in foreign_keys(placed)]
+        # Not enforced: whoever plans by YES takes values for unique, and a plain INSERT doesn't look at them.
         rows = [
-            (CATALOG, schema, name, CATALOG, schema, table, kind, "NO", "NO", enforced, None)
-            for schema, table, name, kind, enforced in named
+            (CATALOG, schema, name, CATALOG, schema, table, kind, "NO", "NO", "NO", None)
+            for schema, table, name, kind in named
         ]
         return table_of(TABLE_CONSTRAINTS, rows)
 

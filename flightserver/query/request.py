@@ -40,6 +40,7 @@ class Request:
         given: Tables that came with the statement, and temporary ones of whoever asks.
         drop_temporary: Drops a temporary table of whoever asks, and tells whether there was one; None where nobody
             could have one.
+        temporary: Whether the statement was understood before to change a temporary table, even if that is gone now.
         substrait: A query as a serialized Substrait plan, for which `sql` is a text to show; None where `sql` says it.
         transaction: The one that the statement is part of; None for one of its own.
         is_cancelled: Tells whether whoever asked has gone away; must stay callable until the statement ends.
@@ -58,6 +59,7 @@ class Request:
     is_cancelled: Callable[[], bool] | None = None
     substrait: bytes | None = None
     drop_temporary: Callable[[str], bool] | None = None
+    temporary: bool = False
 
     @property
     def user(self) -> str:

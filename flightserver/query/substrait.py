@@ -24,6 +24,7 @@ from datafusion import SessionContext, substrait
 
 from flightserver.errors import InvalidRequest
 from flightserver.query.failures import translate
+from flightserver.query.language.statements import MAX_PLACEHOLDERS
 from flightserver.query.language.tokens import MAX_RELATIONS
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ def read_plan(data: bytes) -> SubstraitQuery:
         data: A serialized `substrait.Plan`.
 
     Raises:
-        InvalidRequest: It doesn't decode, is of a version that can't be read, or is no query.
+        InvalidRequest: It doesn't decode, is of a version that can't be read, is no query, or has too many dynamic
+            parameters.
     """
     text = _asked("the plan doesn't decode", lambda: substrait.Serde.deserialize_bytes(data).to_json())
     tree: Tree = json.loads(text)
@@ -152,8 +154,13 @@ def read_plan(data: bytes) -> SubstraitQuery:
         raise InvalidRequest(f"more than {MAX_RELATIONS} relations in one Substrait plan are too deep for the engine")
     if any("\0" in name for part in parts for name in part.get("names", ())):
         raise InvalidRequest("a name in the Substrait plan has the character NUL")
-    references = {_reference(part) for part in parts if "dynamicParameter" in part}
-    return SubstraitQuery(tree, tuple(str(number + 1) for number in sorted(references)))
+    references = [_reference(part) for part in parts if "dynamicParameter" in part]
+    if len(references) > MAX_PLACEHOLDERS:
+        raise InvalidRequest(
+            f"the Substrait plan has {len(references):,} dynamic parameters; at most {MAX_PLACEHOLDERS:,} are read: "
+            "bind rows to a smaller plan, or load them into a table"
+        )
+    return SubstraitQuery(tree, tuple(str(number + 1) for number in sorted(set(references))))
 
 
 def _reference(part: Tree) -> int:
@@ -185,14 +192,17 @@ def fitted(query: SubstraitQuery, columns: Callable[[list[str]], pa.Schema], bou
         NotFound: It names a table that doesn't exist.
     """
     tree = json.loads(json.dumps(query.tree))
+    literals: dict[str, Tree] = {}
     for part in list(_parts(tree["relations"])):
         # A read is an alternative of its relation, a parameter of its expression: the message around them changes.
         if "read" in part and "namedTable" in part["read"]:
             part.update(_whole_read(part.pop("read"), columns))
         elif "dynamicParameter" in part and str(_reference(part) + 1) in bound:
-            value = bound[str(_reference(part) + 1)]
+            name = str(_reference(part) + 1)
+            if name not in literals:
+                literals[name] = _literal(bound[name])
             del part["dynamicParameter"]
-            part["literal"] = _literal(value)
+            part["literal"] = literals[name]
     return json.dumps(tree)
 
 

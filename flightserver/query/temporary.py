@@ -49,6 +49,9 @@ _GATHERED_BATCHES = 1024
 _TABLE_BYTES = 4096
 """What a table costs besides its rows and schema; generous."""
 
+_RESERVED = "__"
+"""What the engine is given under such bare names, such as `__target`, is never a client's table."""
+
 _APPENDS = {Mode.APPEND, Mode.CREATE_APPEND}
 
 
@@ -133,6 +136,10 @@ class TemporaryTables:
             InvalidRequest: The name is not allowed, or nobody could own the table.
         """
         check_dataset_name(name)
+        if name.startswith(_RESERVED):
+            raise InvalidRequest(
+                f"{name!r} can't name a temporary table: names that begin with {_RESERVED} are reserved"
+            )
         if not _keys(owner):
             raise InvalidRequest("a temporary table belongs to a session or a connection: this call has neither")
         self.expire()

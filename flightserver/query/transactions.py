@@ -17,7 +17,8 @@ statement, so that connections which are open for days and never commit don't br
 
 Clients that keep prepared statements over commits (ADBC's cursors, JDBC) name the transaction in which a statement was
 prepared, which has ended, and mean the one that they have begun since. So a transaction that begins on the
-connection on which another has ended is that one's successor (`current`).
+connection on which another has ended is that one's successor (`current`). Whatever else names a transaction means that
+one alone.
 
 Locking: `_lock` guards the maps. Statements of one transaction run one at a time, under its own lock; what it has
 staged, its savepoints and its end change under it. A transaction's lock is never waited for under `_lock`.

@@ -207,8 +207,9 @@ class Definition:
                 "DROP PRIMARY KEY comes first"
             )
             raise InvalidRequest(msg)
-        if columns and any(key.name == (name or f"{self.dataset.name}_pkey") for key in self.foreign_keys):
-            msg = f'dataset {self.dataset.key} has a foreign key of the name "{name}": say another'
+        called = name or f"{self.dataset.name}_pkey"
+        if columns and any(key.name == called for key in self.foreign_keys):
+            msg = f'dataset {self.dataset.key} has a foreign key of the name "{called}": say another'
             raise AlreadyExists(msg)
         return replace(self, schema=with_key(self.schema, columns), primary_key=columns, primary_key_name=name)
 

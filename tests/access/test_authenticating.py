@@ -271,6 +271,13 @@ def test_a_web_token_adds_its_roles_to_those_of_the_user(jwt_settings: AccessSet
     assert world.principal(f"Bearer {token(sub='ida')}") == Principal("ida", frozenset(), "jwt")
 
 
+@pytest.mark.parametrize("name", ["anonymous", "local"])
+def test_a_web_token_is_not_for_a_name_that_others_than_users_have(jwt_settings: AccessSettings, name: str) -> None:
+    """The audit trail and admission would take its user for somebody else."""
+    with pytest.raises(Unauthenticated, match=f"its user '{name}' is reserved here"):
+        World(settings=jwt_settings).principal(f"Bearer {token(sub=name)}")
+
+
 def test_a_server_without_an_issuer_says_so() -> None:
     with pytest.raises(Unauthenticated, match=r"accepts no JSON web tokens: its setting access\.jwks is empty"):
         World().principal(f"Bearer {token()}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
+from flight.sql.commanding import prepare
 from query.asking import rows, run
 
 from flightserver.flight.sql.protocol import enum_values, message_class, pack, unpack
@@ -122,6 +124,27 @@ def test_an_ingestion_within_a_transaction_is_rolled_back_with_it(server: Runnin
     assert not list(server.lakehouse.buckets.get("primary").objects.list("datasets/"))
 
 
+def test_what_names_a_transaction_that_has_ended_is_not_part_of_the_next(server: RunningServer, caller: Caller) -> None:
+    """A prepared statement is: drivers keep those over commits."""
+    ended = caller.begin()
+    asked = pack(_message("CommandStatementQuery", query="INSERT INTO items VALUES (1)", transaction_id=ended))
+    ticket = caller.client.get_flight_info(fl.FlightDescriptor.for_command(asked)).endpoints[0].ticket
+    prepared = prepare(caller.client, query="SELECT count(*) AS n FROM items", transaction_id=ended)
+    caller.end(ended, COMMIT)
+    begun = caller.begin()
+    caller.ingest([7], transaction_id=begun)
+
+    with pytest.raises(KeyError, match="there is no open transaction of this id"):
+        caller.query("SELECT n FROM items", ended)
+    with pytest.raises(KeyError, match="there is no open transaction of this id"):
+        caller.client.do_get(ticket).read_all()
+    followed = caller.read("CommandPreparedStatementQuery", prepared_statement_handle=prepared.handle).to_pylist()
+    caller.end(begun, COMMIT)
+
+    assert followed == [{"n": 1}]
+    assert rows(server.lakehouse, "SELECT n FROM items") == [(7,)]
+
+
 def test_savepoints_by_the_actions_of_the_protocol(server: RunningServer, caller: Caller) -> None:
     transaction = caller.begin()
     caller.ingest([1], transaction_id=transaction)
@@ -199,6 +222,27 @@ def test_a_ticket_of_a_temporary_table_is_read_again_by_its_owner_alone(caller: 
     assert other.client.do_get(endpoint.ticket).read_all().to_pylist() == []
 
 
+def test_a_ticket_that_nobody_fetches_holds_no_rows_of_a_dropped_table(caller: Caller) -> None:
+    table = pa.table({"n": pa.nulls(1_000_000, pa.int64()).fill_null(7)})
+    command = _message("CommandStatementIngest", table="fresh", table_definition_options=CREATE, temporary=True)
+    before = pa.total_allocated_bytes()
+    writer, reader = caller.client.do_put(fl.FlightDescriptor.for_command(pack(command)), table.schema)
+    with writer:
+        # Several batches are copied into one, in memory that Arrow counts.
+        writer.write_table(table, max_chunksize=250_000)
+        writer.done_writing()
+        reader.read()
+    held = pa.total_allocated_bytes() - before
+
+    packed = pack(_message("CommandStatementQuery", query="SELECT n FROM fresh"))
+    caller.client.get_flight_info(fl.FlightDescriptor.for_command(packed))
+    caller.read("CommandStatementQuery", query="DROP TABLE fresh")
+    gc.collect()
+
+    assert held >= 8_000_000
+    assert pa.total_allocated_bytes() - before < 1_000_000
+
+
 def test_the_ticket_of_a_drop_drops_once(server: RunningServer, caller: Caller) -> None:
     caller.ingest([1], temporary=True, table_definition_options=CREATE)
     packed = pack(_message("CommandStatementQuery", query="DROP TABLE items"))
@@ -208,4 +252,21 @@ def test_the_ticket_of_a_drop_drops_once(server: RunningServer, caller: Caller) 
         assert caller.client.do_get(endpoint.ticket).read_all().to_pylist() == [{"count": 0}]
 
     assert server.lakehouse.temporary.bytes == 0
+    assert items(server) == []
+
+
+def test_the_ticket_of_a_drop_never_drops_the_table_that_was_hidden(
+    server: RunningServer, caller: Caller, other: Caller
+) -> None:
+    caller.ingest([1], temporary=True, table_definition_options=CREATE)
+
+    def ticket(sql: str) -> fl.Ticket:
+        packed = pack(_message("CommandStatementQuery", query=sql))
+        return caller.client.get_flight_info(fl.FlightDescriptor.for_command(packed)).endpoints[0].ticket
+
+    drop, if_exists = ticket("DROP TABLE items"), ticket("DROP TABLE IF EXISTS items")
+
+    with pytest.raises(KeyError, match="temporary table 'items' doesn't exist"):
+        other.client.do_get(drop).read_all()
+    assert other.client.do_get(if_exists).read_all().to_pylist() == [{"count": 0}]
     assert items(server) == []

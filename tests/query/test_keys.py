@@ -72,7 +72,7 @@ def test_information_schema_has_the_columns_of_postgresql(shop: Lakehouse) -> No
     here = ("lakehouse", "public")
     assert told("table_constraints", "constraint_name") == [
         (*here, "part", *here, "stock", "FOREIGN KEY", "NO", "NO", "NO", None),
-        (*here, "stock_pkey", *here, "stock", "PRIMARY KEY", "NO", "NO", "YES", None),
+        (*here, "stock_pkey", *here, "stock", "PRIMARY KEY", "NO", "NO", "NO", None),
     ]
     assert told("key_column_usage", "constraint_name, ordinal_position") == [
         (*here, "part", *here, "stock", "n", 1, 2),
@@ -216,6 +216,9 @@ def test_constraints_are_added_and_dropped_by_name(shop: Lakehouse) -> None:
     assert named(shop, "t") == []
     with pytest.raises(AlreadyExists, match='foreign key of the name "self"'):
         run(shop, "ALTER TABLE t ADD CONSTRAINT self PRIMARY KEY (a)")
+    run(shop, "ALTER TABLE t ADD CONSTRAINT t_pkey FOREIGN KEY (a) REFERENCES people")
+    with pytest.raises(AlreadyExists, match='foreign key of the name "t_pkey"'):
+        run(shop, "ALTER TABLE t ADD PRIMARY KEY (a)")
 
 
 def test_a_step_that_fails_adds_no_key(shop: Lakehouse) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
-from query.asking import run
+from query.asking import bound, many_bound, run
 from query.substrait_plans import PEOPLE, changed, first, plan
 
 from flightserver.access.rights import UNRESTRICTED
@@ -103,17 +103,28 @@ def test_columns_that_the_table_lacks_or_has_of_another_type_are_named(people: L
 
 def test_parameters_are_bound_by_position_for_each_row(people: Lakehouse) -> None:
     data = plan("SELECT $2 AS tag, name FROM people WHERE id = $1")
-    bound = pa.RecordBatch.from_pydict({"1": [2, 1], "2": ["a", "b"]})
+    values = many_bound([2, 1], ["a", "b"])
 
     planned = people.queries.plan(Request(rights=UNRESTRICTED, sql="", substrait=data))
 
     assert planned.statement.placeholders == ("1", "2")
-    assert answer(people, data, parameters=bound).to_pylist() == [
+    assert answer(people, data, parameters=values).to_pylist() == [
         {"tag": "a", "name": "Grace"},
         {"tag": "b", "name": "Ada"},
     ]
     with pytest.raises(InvalidRequest, match="2 placeholders"):
         answer(people, data)
+
+
+def test_a_parameter_may_be_used_again_and_a_plan_has_only_so_many(people: Lakehouse) -> None:
+    def of_many(tree: dict[str, Any]) -> None:
+        first(tree, "expressions")["expressions"] *= 10_001
+
+    twice = plan("SELECT id FROM people WHERE id = $1 OR id = $1 + 1 ORDER BY id")
+
+    assert answer(people, twice, parameters=bound(1)).to_pylist() == [{"id": 1}, {"id": 2}]
+    with pytest.raises(InvalidRequest, match="has 10,001 dynamic parameters; at most 10,000 are read"):
+        answer(people, changed(plan("SELECT $1 AS n FROM people"), of_many), parameters=bound(1))
 
 
 @pytest.mark.parametrize(

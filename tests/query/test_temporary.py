@@ -139,6 +139,8 @@ def test_rows_that_do_not_fit_are_refused_and_leave_the_table_as_it_was(temporar
         write(temporary, ADA, "t", Mode.REPLACE, pa.table({}))
     with pytest.raises(InvalidRequest, match="can't name"):
         write(temporary, ADA, "a/b", Mode.CREATE, numbers(1))
+    with pytest.raises(InvalidRequest, match=r"'__target' can't name a temporary table: .* are reserved"):
+        write(temporary, ADA, "__target", Mode.CREATE, numbers(1))
     with pytest.raises(InvalidRequest, match="this call has neither"):
         write(temporary, Owner("ada", "", ""), "t", Mode.CREATE, numbers(1))
 

@@ -15,7 +15,7 @@ from flightserver.catalog.entities import View as CatalogView
 from flightserver.errors import InvalidRequest
 from flightserver.flight.sql import messages as m
 from flightserver.flight.sql import metadata
-from flightserver.flight.sql.info import sql_info
+from flightserver.flight.sql.info import SQL_INFO, sql_info
 from flightserver.flight.sql.metadata import (
     RULES,
     VIEW,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from flightserver.catalog.entities import Dataset
     from flightserver.flight.middleware import CallContext
+    from flightserver.flight.sql.info import Limits
     from flightserver.query.information_schema import InformationSchema
     from flightserver.query.service import Queries
     from flightserver.query.temporary import TemporaryTables
@@ -49,8 +50,11 @@ LOCAL_TEMPORARY = "LOCAL TEMPORARY"
 class Answers:
     """Answers metadata commands."""
 
-    def __init__(self, queries: Queries, information_schema: InformationSchema, temporary: TemporaryTables) -> None:
+    def __init__(
+        self, queries: Queries, information_schema: InformationSchema, temporary: TemporaryTables, limits: Limits
+    ) -> None:
         self._queries = queries
+        self._limits = limits
         self._temporary = temporary
         self._information_schema = information_schema
 
@@ -62,7 +66,7 @@ class Answers:
         """
         match command:
             case m.GetSqlInfo():
-                return sql_info([0]).schema
+                return SQL_INFO
             case m.GetXdbcTypeInfo():
                 return xdbc_type_info(0).schema
             case m.GetTables(include_schema=True):
@@ -93,7 +97,7 @@ class Answers:
         )
         match command:
             case m.GetSqlInfo(info=ids):
-                answer = sql_info(ids)
+                answer = sql_info(ids, self._limits)
             case m.GetXdbcTypeInfo(data_type=number):
                 answer = xdbc_type_info(number)
             case m.GetCatalogs():

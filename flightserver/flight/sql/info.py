@@ -1,8 +1,9 @@
 """Facts about the server and its SQL dialect, as CommandGetSqlInfo wants them.
 
-Theory of operation: the facts never change while the process runs; a request selects some. A value is one member of a
-dense union. The specification doesn't give the member of each fact; here it is what the JDBC and ODBC drivers cast to
-without looking: bitmasks are int32, limits and ordinals int64.
+Theory of operation: the facts never change while the process runs, and few of them are an administrator's choice
+(`Limits`); a request selects some. A value is one member of a dense union. The specification doesn't give the member of
+each fact; here it is what the JDBC and ODBC drivers cast to without looking: bitmasks are int32, limits and ordinals
+int64.
 
 Invariants:
     - Every id of the specification has a row: JDBC's metadata methods fail on a missing one.
@@ -13,6 +14,8 @@ Specification: https://arrow.apache.org/docs/format/FlightSql.html, CommandGetSq
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,7 +40,24 @@ _VALUE = pa.dense_union(
     type_codes=list(range(6)),
 )
 
+_INT32_MAX = 2**31 - 1
+
 SQL_INFO = pa.schema([pa.field("info_name", pa.uint32(), nullable=False), pa.field("value", _VALUE, nullable=False)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What an administrator may choose, as far as SqlInfo tells it.
+
+    Attributes:
+        prepared_seconds: After which a prepared statement that wasn't used is forgotten.
+        transaction_seconds: After which a transaction that wasn't used is rolled back.
+        statement_bytes: Of the longest statement that is read.
+    """
+
+    prepared_seconds: float
+    transaction_seconds: float
+    statement_bytes: int
 
 
 class _Fact(NamedTuple):
@@ -61,6 +81,11 @@ def _number(value: int) -> _Fact:
 
 def _int32(value: int) -> _Fact:
     return _Fact(3, value)
+
+
+def _milliseconds(seconds: float) -> _Fact:
+    """A timeout: 0 would say that there is none."""
+    return _int32(max(1, min(int(seconds * 1000), _INT32_MAX)))
 
 
 def _bits(enum: str, *names: str) -> _Fact:
@@ -90,6 +115,7 @@ _NO_LIMIT = _number(0)
 
 _READ_ONLY = _bits("SqlSupportedResultSetConcurrency", "SQL_RESULT_SET_CONCURRENCY_READ_ONLY")
 _NONE_SUPPORTED = _int32(0)
+_IN_GRANTS = _bits("SqlSupportedElementActions", "SQL_ELEMENT_IN_PRIVILEGE_DEFINITIONS")
 
 _SERVER: Mapping[str, _Fact] = {
     "FLIGHT_SQL_SERVER_NAME": _text("flightserver"),
@@ -106,8 +132,6 @@ _SERVER: Mapping[str, _Fact] = {
     "FLIGHT_SQL_SERVER_CANCEL": _YES,
     "FLIGHT_SQL_SERVER_BULK_INGESTION": _YES,
     "FLIGHT_SQL_SERVER_INGEST_TRANSACTIONS_SUPPORTED": _YES,
-    "FLIGHT_SQL_SERVER_STATEMENT_TIMEOUT": _int32(0),
-    "FLIGHT_SQL_SERVER_TRANSACTION_TIMEOUT": _int32(0),
 }
 
 _NAMES: Mapping[str, _Fact] = {
@@ -131,8 +155,8 @@ _NAMES: Mapping[str, _Fact] = {
     "SQL_PROCEDURE_TERM": _text("procedure"),
     "SQL_CATALOG_TERM": _text("catalog"),
     "SQL_CATALOG_AT_START": _YES,
-    "SQL_SCHEMAS_SUPPORTED_ACTIONS": _NONE_SUPPORTED,
-    "SQL_CATALOGS_SUPPORTED_ACTIONS": _NONE_SUPPORTED,
+    "SQL_SCHEMAS_SUPPORTED_ACTIONS": _IN_GRANTS,
+    "SQL_CATALOGS_SUPPORTED_ACTIONS": _IN_GRANTS,
 }
 
 _GRAMMAR: Mapping[str, _Fact] = {
@@ -185,7 +209,6 @@ _LIMITS: Mapping[str, _Fact] = {
     "SQL_MAX_CATALOG_NAME_LENGTH": _NO_LIMIT,
     "SQL_MAX_ROW_SIZE": _NO_LIMIT,
     "SQL_MAX_ROW_SIZE_INCLUDES_BLOBS": _YES,
-    "SQL_MAX_STATEMENT_LENGTH": _NO_LIMIT,
     "SQL_MAX_STATEMENTS": _NO_LIMIT,
     "SQL_MAX_TABLE_NAME_LENGTH": _number(200),  # bytes of a dataset's name
     "SQL_MAX_TABLES_IN_SELECT": _NO_LIMIT,
@@ -214,12 +237,16 @@ _TRANSACTIONS_AND_CURSORS: Mapping[str, _Fact] = {
 }
 
 
-def _facts() -> dict[int, _Fact]:
-    by_name = {**_SERVER, **_NAMES, **_GRAMMAR, **_LIMITS, **_TRANSACTIONS_AND_CURSORS}
+@lru_cache(maxsize=1)
+def _facts(limits: Limits) -> dict[int, _Fact]:
+    chosen = {
+        # Of prepared statements, as the specification has it; how long a statement may run is no fact of SqlInfo.
+        "FLIGHT_SQL_SERVER_STATEMENT_TIMEOUT": _milliseconds(limits.prepared_seconds),
+        "FLIGHT_SQL_SERVER_TRANSACTION_TIMEOUT": _milliseconds(limits.transaction_seconds),
+        "SQL_MAX_STATEMENT_LENGTH": _number(min(limits.statement_bytes, _INT32_MAX)),  # JDBC's getter is an int
+    }
+    by_name = {**_SERVER, **_NAMES, **_GRAMMAR, **_LIMITS, **_TRANSACTIONS_AND_CURSORS, **chosen}
     return {number: by_name[name] for name, number in enum_values("SqlInfo").items()}
-
-
-_FACTS = _facts()
 
 
 def _union(facts: Sequence[_Fact]) -> Any:
@@ -240,13 +267,15 @@ def _union(facts: Sequence[_Fact]) -> Any:
     )
 
 
-def sql_info(ids: Sequence[int]) -> pa.Table:
+def sql_info(ids: Sequence[int], limits: Limits) -> pa.Table:
     """Returns facts about the server, in the schema `SQL_INFO`, one row each, in the order asked for.
 
     Args:
         ids: Values of the enumeration SqlInfo; none means all. Ids that the server does not know have no row, so that
             clients may ask for those of a newer protocol.
+        limits: As they are set.
     """
-    known = [number for number in dict.fromkeys(ids) if number in _FACTS] if ids else list(_FACTS)
-    values = _union([_FACTS[number] for number in known])
+    facts = _facts(limits)
+    known = [number for number in dict.fromkeys(ids) if number in facts] if ids else list(facts)
+    values = _union([facts[number] for number in known])
     return pa.Table.from_arrays([pa.array(known, pa.uint32()), values], schema=SQL_INFO)

@@ -29,7 +29,8 @@ _Key = tuple[str, bytes]
 """A user and a handle."""
 
 _KEPT = 10_000
-_IDLE_SECONDS = 3600.0
+IDLE_SECONDS = 3600.0
+"""After which a statement that wasn't used is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Prepared:
             transaction=self.transaction,
             substrait=self.substrait,
             described=True,
+            follows=True,
         )
 
     @property
@@ -158,7 +160,7 @@ class PreparedStatements:
         self._forget(key)
         self._prepared[key] = statement
         self._size += statement.size
-        oldest_kept = self._clock() - _IDLE_SECONDS
+        oldest_kept = self._clock() - IDLE_SECONDS
         while (
             len(self._prepared) > _KEPT
             or self._size > self._max_bytes

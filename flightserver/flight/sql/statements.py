@@ -2,8 +2,8 @@
 
 GetFlightInfo plans and hands out a ticket that says everything needed to run the statement again on any server of
 the catalog: text, bound values, the version of the catalog that it saw, and an operation id. The plan itself is
-kept for a while, so that the DoGet that usually follows needn't plan again. A statement that changes data runs at the
-first DoGet of its ticket and answers the same count to every other.
+kept for a while, so that the DoGet that usually follows needn't plan again, unless it holds rows of temporary tables. A
+statement that changes data runs at the first DoGet of its ticket and answers the same count to every other.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from flightserver.catalog.ulid import new_ulid
 from flightserver.flight.paging import MAX_PAGES
 from flightserver.flight.sql.columns import described as described_schema
 from flightserver.flight.tickets import StatementTicket
+from flightserver.query.changes import given_target
 from flightserver.query.columns import origins
 from flightserver.query.namespace import PUBLIC
 from flightserver.query.request import Planned, Request
@@ -55,6 +56,7 @@ class Wanted:
     Attributes:
         described: Whether columns of the answer shall carry the metadata of Flight SQL.
         substrait: The statement as a Substrait plan, for which `sql` is a text to show.
+        follows: Whether a transaction that has ended stands for the one that its connection has begun since.
     """
 
     sql: str
@@ -64,6 +66,7 @@ class Wanted:
     transaction: bytes | None = None
     described: bool = False
     substrait: bytes | None = None
+    follows: bool = False
 
 
 def wanted_plan(plan: SubstraitPlan, transaction: bytes | None) -> Wanted:
@@ -143,16 +146,17 @@ class Statements:
             operation=new_ulid(),
             given={**self.temporary.given(call.owner), **(given or {})},
             drop_temporary=partial(self.temporary.drop, call.owner),
-            transaction=self._transaction(wanted.transaction, call.user),
+            transaction=self._transaction(wanted.transaction, call.user, follows=wanted.follows),
             is_cancelled=is_cancelled or call.is_cancelled,
             substrait=wanted.substrait,
         )
 
-    def _transaction(self, transaction_id: bytes | None, user: str) -> Transaction | None:
+    def _transaction(self, transaction_id: bytes | None, user: str, *, follows: bool = False) -> Transaction | None:
         if transaction_id is None:
             return None
         self._transactions.check_owner(transaction_id, user)
-        return self._transactions.current(transaction_id)
+        find = self._transactions.current if follows else self._transactions.get
+        return find(transaction_id)
 
     def info(self, call: CallContext, descriptor: Any, wanted: Wanted) -> fl.FlightInfo:
         """What a statement will answer and the tickets that fetch it.
@@ -168,8 +172,9 @@ class Statements:
     def planned_info(self, planned: Planned, descriptor: Any, *, described: bool = False) -> fl.FlightInfo:
         """FlightInfo of a statement that runs when its ticket is fetched."""
         ticket = self._signer.sign(_ticket(planned, int(time.time()) + TICKET_SECONDS, described=described))
-        if planned.frame is not None:
-            # What changes data is planned when it runs, on the catalog as it is then.
+        if planned.frame is not None and not planned.request.given:
+            # What changes data is planned when it runs, on the catalog as it is then. A plan over temporary tables
+            # would hold their rows after they were dropped, when nothing counts them any more.
             self._plans.keep(replace(planned, request=replace(planned.request, is_cancelled=None)))
         endpoint = fl.FlightEndpoint(fl.Ticket(ticket), [])
         return fl.FlightInfo(planned.schema, descriptor, [endpoint], -1, -1)
@@ -237,6 +242,7 @@ def _ticket(planned: Planned, expires_at: int, *, described: bool) -> StatementT
         transaction=None if request.transaction is None else request.transaction.id,
         described=described,
         substrait=request.substrait,
+        temporary=given_target(planned) is not None,
     )
 
 
@@ -251,6 +257,7 @@ def _request(ticket: StatementTicket, rights: Rights) -> Request:
         rights=rights,
         operation=ticket.execution,
         substrait=ticket.substrait,
+        temporary=ticket.temporary,
     )
 
 

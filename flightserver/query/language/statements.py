@@ -66,10 +66,15 @@ _REFUSED = {
     "VACUUM": "storage needs no vacuum",
 }
 
+_TEMPORARY = (
+    "temporary tables are made by bulk ingestion with the option `temporary` (ADBC adbc_ingest(..., temporary=True)); "
+    "name parts of one statement by WITH"
+)
+
 _REFUSED_CREATE = {
     "EXTERNAL": "an external table reaches files of the server; load them with the action ingest.file",
-    "TEMPORARY": "every session sees the same tables; name parts of one statement by WITH",
-    "TEMP": "every session sees the same tables; name parts of one statement by WITH",
+    "TEMPORARY": _TEMPORARY,
+    "TEMP": _TEMPORARY,
     "UNBOUNDED": "streams are not available",
     "MATERIALIZED": "views are computed when they are read; keep a result with CREATE TABLE ... AS",
     "FUNCTION": "functions cannot be created by SQL",

@@ -16,7 +16,7 @@ from flightserver.flight.middleware import MIDDLEWARE, CallMiddlewareFactory, Op
 from flightserver.flight.sql import messages as m
 from flightserver.flight.sql import metadata, results
 from flightserver.flight.sql.decoding import decode_action, decode_command
-from flightserver.flight.sql.info import sql_info
+from flightserver.flight.sql.info import Limits, sql_info
 from flightserver.flight.sql.metadata import SchemaRow, TableRow
 from flightserver.flight.sql.sessions import Sessions
 from flightserver.flight.sql.types import xdbc_type_info
@@ -25,6 +25,7 @@ from flightserver.flight.status import translated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LIMITS = Limits(prepared_seconds=3600, transaction_seconds=3600, statement_bytes=4096)
 COLUMNS = pa.schema([pa.field("id", pa.int64(), nullable=False), pa.field("price", pa.decimal128(10, 2))])
 TABLES = [
     TableRow("lakehouse", "public", "orders", "TABLE", lambda: COLUMNS),
@@ -36,7 +37,7 @@ SCHEMAS = [SchemaRow("lakehouse", "public"), SchemaRow("lakehouse", "system")]
 def answer(command: m.Command | None) -> pa.Table:
     match command:
         case m.GetSqlInfo(info):
-            return sql_info(info)
+            return sql_info(info, LIMITS)
         case m.GetCatalogs():
             return metadata.catalogs(["lakehouse"])
         case m.GetDbSchemas():
@@ -109,7 +110,7 @@ def test_the_driver_reads_who_the_server_is(connection: Any) -> None:
 
     assert info["vendor_name"] == "flightserver"
     assert info["vendor_arrow_version"] == pa.__version__
-    assert info["vendor_version"] == sql_info([1]).column("value")[0].as_py()
+    assert info["vendor_version"] == sql_info([1], LIMITS).column("value")[0].as_py()
 
 
 def test_the_driver_lists_catalogs_schemas_tables_and_columns(connection: Any) -> None:

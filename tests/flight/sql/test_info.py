@@ -9,15 +9,16 @@ import pytest
 from datafusion import SessionConfig, SessionContext
 
 from flightserver.flight.sql import keywords
-from flightserver.flight.sql.info import SQL_INFO, sql_info
+from flightserver.flight.sql.info import SQL_INFO, Limits, sql_info
 from flightserver.flight.sql.protocol import enum_values
 
 IDS = enum_values("SqlInfo")
 STRING, BOOL, BIGINT, BITMASK, WORDS, MAP = range(6)
+LIMITS = Limits(prepared_seconds=3600, transaction_seconds=60.5, statement_bytes=4096)
 
 
 def fact(name: str) -> Any:
-    return sql_info([IDS[name]]).column("value")[0].as_py()
+    return sql_info([IDS[name]], LIMITS).column("value")[0].as_py()
 
 
 def engine() -> SessionContext:
@@ -25,7 +26,7 @@ def engine() -> SessionContext:
 
 
 def test_no_ids_means_all_and_every_id_of_the_specification_has_a_row() -> None:
-    table = sql_info([])
+    table = sql_info([], LIMITS)
 
     table.validate(full=True)
     assert table.schema.equals(SQL_INFO)
@@ -49,8 +50,8 @@ def test_the_schema_is_the_one_that_adbc_casts_to() -> None:
 
 
 def test_rows_come_in_the_order_asked_for_once_each_without_unknown_ids() -> None:
-    assert sql_info([504, 0, 504, 9999]).column("info_name").to_pylist() == [504, 0]
-    assert sql_info([9999]).num_rows == 0
+    assert sql_info([504, 0, 504, 9999], LIMITS).column("info_name").to_pylist() == [504, 0]
+    assert sql_info([9999], LIMITS).num_rows == 0
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_rows_come_in_the_order_asked_for_once_each_without_unknown_ids() -> Non
     ],
 )
 def test_a_fact_is_in_the_member_that_jdbc_and_odbc_cast_to(name: str, member: int) -> None:
-    assert sql_info([IDS[name]]).column("value").combine_chunks().type_codes.to_pylist() == [member]
+    assert sql_info([IDS[name]], LIMITS).column("value").combine_chunks().type_codes.to_pylist() == [member]
 
 
 def test_the_server_says_who_it_is() -> None:
@@ -82,6 +83,19 @@ def test_the_server_says_who_it_is() -> None:
     assert fact("FLIGHT_SQL_SERVER_VERSION")[0].isdigit()
     assert fact("FLIGHT_SQL_SERVER_ARROW_VERSION") == pa.__version__
     assert fact("SQL_CATALOG_TERM") == "catalog"
+
+
+def test_limits_are_those_that_are_set() -> None:
+    """Timeouts are milliseconds in an int32, where 0 would say that there is none."""
+    extreme = Limits(prepared_seconds=0.0001, transaction_seconds=1e9, statement_bytes=2**40)
+    names = ("FLIGHT_SQL_SERVER_STATEMENT_TIMEOUT", "FLIGHT_SQL_SERVER_TRANSACTION_TIMEOUT", "SQL_MAX_STATEMENT_LENGTH")
+
+    def told(limits: Limits) -> list[Any]:
+        values: list[Any] = sql_info([IDS[name] for name in names], limits).column("value").to_pylist()
+        return values
+
+    assert told(LIMITS) == [3_600_000, 60_500, 4096]
+    assert told(extreme) == [1, 2**31 - 1, 2**31 - 1]
 
 
 def test_every_function_of_the_engine_is_in_exactly_one_list() -> None:

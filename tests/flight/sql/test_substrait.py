@@ -13,7 +13,6 @@ from query.substrait_plans import plan
 
 from flightserver.flight.listening import Listener
 from flightserver.flight.service import Service
-from flightserver.flight.sql.info import sql_info
 from flightserver.lakehouse import Lakehouse
 from flightserver.query.substrait import MAX_VERSION, MIN_VERSION
 
@@ -119,7 +118,8 @@ def test_a_plan_can_be_neither_sent_as_an_update_nor_of_another_release(flight_c
         flight_client.get_flight_info(descriptor("StatementSubstraitPlan", plan={"plan": b"\x00", "version": ""}))
 
 
-def test_the_server_says_which_releases_it_reads() -> None:
-    facts = {row["info_name"]: row["value"] for row in sql_info([5, 6, 7]).to_pylist()}
+def test_the_server_says_which_releases_it_reads(flight_client: fl.FlightClient) -> None:
+    (table,) = streams(flight_client, flight_client.get_flight_info(descriptor("GetSqlInfo", info=[5, 6, 7])))
+    facts = {row["info_name"]: row["value"] for row in table.to_pylist()}
 
     assert facts == {5: True, 6: MIN_VERSION, 7: MAX_VERSION}

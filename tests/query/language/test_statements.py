@@ -54,7 +54,7 @@ def test_a_statement_is_sorted_by_its_words(sql: str, kind: Kind) -> None:
         ("SET datafusion.execution.batch_size = 1", "settings of the engine belong to the administrator"),
         ("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'", "an external table reaches files"),
         ("CREATE MATERIALIZED VIEW v AS SELECT 1", "CREATE MATERIALIZED is refused: views are computed"),
-        ("CREATE TEMPORARY VIEW v AS SELECT 1", "CREATE TEMPORARY is refused: every session sees the same tables"),
+        ("CREATE TEMPORARY VIEW v AS SELECT 1", "CREATE TEMPORARY is refused: temporary tables are made by bulk"),
         ("BEGIN", "begun and ended by the client's transaction API"),
         ("START TRANSACTION", "ADBC autocommit=False"),
         ("COMMIT", r"JDBC setAutoCommit\(false\)"),
