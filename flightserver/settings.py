@@ -41,6 +41,8 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: int = 31337
     http_port: int = 31338
+    http_host: str = ""
+    """Address that HTTP listens on; empty is `host`."""
     insecure: bool = False
     grace_seconds: float = 10.0
     """How long running streams may go on after SIGINT or SIGTERM."""

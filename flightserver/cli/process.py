@@ -146,7 +146,7 @@ class Server:
                 lakehouse.metrics.exposition,
                 lakehouse.keeper.unreachable,
             )
-            web = WebServer(app, host, settings.server.http_port, flight.tls)
+            web = WebServer(app, settings.server.http_host or host, settings.server.http_port, flight.tls)
             web.start()
             undo.pop_all()
         return cls(lakehouse, flight.uri, web.url.rstrip("/"), flight, web, readiness, stopping)

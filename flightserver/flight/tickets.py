@@ -61,7 +61,6 @@ class StatementTicket(msgspec.Struct, frozen=True, tag="statement", omit_default
         as_of: Version or time of the snapshot to read; None reads the newest.
         bucket: Where bare names are looked up and written first.
         schema: The session's schema.
-        profile: The session's profile.
         query_timeout: Seconds it may run; None leaves it to the server.
         user: For whom.
         transaction: The one that it is part of, which lives on the server that wrote the ticket.
@@ -77,7 +76,6 @@ class StatementTicket(msgspec.Struct, frozen=True, tag="statement", omit_default
     as_of: int | datetime | None = None
     bucket: str | None = None
     schema: str | None = None
-    profile: str | None = None
     query_timeout: float | None = None
     user: str = ""
     transaction: bytes | None = None
@@ -130,13 +128,11 @@ class MetadataTicket(msgspec.Struct, frozen=True, tag="metadata", omit_defaults=
     Attributes:
         command: The command as it was sent, for `decoding.decode_command`.
         expires_at: Seconds since 1970.
-        version: The version of the catalog to describe; None is the newest.
         user: For whom.
     """
 
     command: bytes
     expires_at: int
-    version: int | None = None
     user: str = ""
 
 

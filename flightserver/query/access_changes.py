@@ -10,7 +10,6 @@ from flightserver.errors import NotFound
 from flightserver.query.authorizing import target_bucket
 from flightserver.query.language.changes import CreateRole, DropRole, Membership, Privileges
 from flightserver.query.language.statements import Kind
-from flightserver.query.transactions import refuse_in_transaction
 
 if TYPE_CHECKING:
     from flightserver.access.administering import Administration
@@ -44,7 +43,7 @@ class AccessChanges:
             InvalidRequest: It is part of a transaction, or not possible.
         """
         statement, request = planned.statement, planned.request
-        refuse_in_transaction(request.transaction, statement.kind.value.upper())
+        request.refuse_in_transaction(statement.kind.value.upper())
         by = Author(request.user, operation_id)
         match statement.change:
             case Privileges() as change:

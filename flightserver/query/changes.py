@@ -24,7 +24,6 @@ from flightserver.query.language.statements import Kind, TableName
 from flightserver.query.parameters import BOUND, assigned, each_row, insert_from_bound
 from flightserver.query.quoting import quoted
 from flightserver.query.rowchanges import RowChanges, Work
-from flightserver.query.transactions import refuse_in_transaction
 from flightserver.query.wire import wire_schema
 from flightserver.tables.schema import decode
 from flightserver.tables.writes import CreateRequest, Mode, OnExisting, Tables, WriteRequest
@@ -123,7 +122,7 @@ class Changes:
         match planned.statement.change:
             case AlterTable() as alter:
                 if any(isinstance(step, RenameTable) for step in alter.steps):
-                    refuse_in_transaction(planned.request.transaction, "ALTER TABLE ... RENAME TO")
+                    planned.request.refuse_in_transaction("ALTER TABLE ... RENAME TO")
                 self._definitions.alter(target, alter, scope, commits, operation, guard)
             case Comment() as comment:
                 self._definitions.comment(target, comment, scope, commits, operation)

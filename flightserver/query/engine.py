@@ -189,9 +189,18 @@ class Engine:
         return context.create_dataframe_from_logical_plan(plan.inputs()[0])
 
     def change(
-        self, sql: str, scope: Scope, parameters: Parameters, schema: pa.Schema, *, careful: bool = False
+        self,
+        sql: str,
+        scope: Scope,
+        parameters: Parameters,
+        schema: pa.Schema,
+        *,
+        careful: bool = False,
+        lenient: bool = False,
     ) -> DataFrame:
         """Plan a query whose columns named as in `schema` are cast to its types, as INSERT does; others stay.
+
+        With `lenient`, a value that can't be cast becomes null.
 
         Raises:
             InvalidRequest: It does not parse or plan.
@@ -204,7 +213,8 @@ class Engine:
             place = schema.get_field_index(name)
             column = col(f'"{quoted(name)}"')
             if place >= 0 and has.field(name).type != schema.field(place).type:
-                column = column.cast(schema.field(place).type).alias(name)
+                kind = schema.field(place).type
+                column = (column.try_cast(kind) if lenient else column.cast(kind)).alias(name)
             columns.append(column)
         try:
             return frame.select(*columns)
@@ -226,7 +236,8 @@ class Engine:
 
     def _protected(self, dataset: Dataset, sql: str, scope: Scope, *, careful: bool) -> DataFrame:
         try:
-            return self.change(sql, scope, {}, visible(decode(dataset.schema)), careful=careful)
+            # A mask that doesn't fit in some row is null there: an error would quote what it was made of.
+            return self.change(sql, scope, {}, visible(decode(dataset.schema)), careful=careful, lenient=True)
         except RequestError as error:
             raise Forbidden(f"a policy on {dataset.key} can't be applied: an administrator must mend it") from error
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from flightserver.errors import InvalidRequest
 from flightserver.query.namespace import PUBLIC, Scope
 
 if TYPE_CHECKING:
@@ -65,6 +66,15 @@ class Request:
     def user(self) -> str:
         """For `system.queries` and the commit log."""
         return self.rights.user
+
+    def refuse_in_transaction(self, what: str) -> None:
+        """Return unless the statement is part of a transaction.
+
+        Raises:
+            InvalidRequest: It is.
+        """
+        if self.transaction is not None:
+            raise InvalidRequest(f"{what} is not available inside of a transaction: commit first")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,6 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from flightserver.errors import FlightserverError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -62,5 +60,5 @@ class Sweeper:
         while not self._stopped.wait(self._seconds):
             try:
                 self._sweep()
-            except FlightserverError as error:
-                _log.warning("sweep failed", extra={"sweeper": self._name, "error": error.message})
+            except Exception:  # noqa: BLE001  # whatever it was, the next sweep is due
+                _log.exception("sweep failed", extra={"sweeper": self._name})

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 from flightserver.catalog.log import Operation
 from flightserver.catalog.staging import StagedTransaction
 from flightserver.catalog.ulid import new_ulid
-from flightserver.errors import CommitConflict, InvalidRequest, LimitExceeded, NotFound
+from flightserver.errors import CommitConflict, LimitExceeded, NotFound
 from flightserver.query.savepoints import Savepoints
 from flightserver.query.sweeping import Sweeper
 from flightserver.tables.rebase import REFUSED
@@ -185,7 +185,7 @@ class Transactions:
         self._clock = clock
         self._lock = threading.Lock()
         self._open: OrderedDict[bytes, Transaction] = OrderedDict()
-        self._ended: OrderedDict[str, bytes] = OrderedDict()
+        self._ended: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._successors: OrderedDict[bytes, bytes] = OrderedDict()
         self._sweeper = Sweeper("idle-transactions", self.expire, idle_seconds)
 
@@ -206,12 +206,13 @@ class Transactions:
         )
         with self._lock:
             if len(self._open) >= _MAX_OPEN:
-                idle = next((one for one in self._open.values() if not one.has_changes), None)
+                own_first = sorted(self._open.values(), key=lambda one: one.user != user)
+                idle = next((one for one in own_first if not one.has_changes), None)
                 if idle is None:
                     raise LimitExceeded(f"{_MAX_OPEN:,} transactions with changes are open: commit or roll back some")
                 del self._open[idle.id]
             self._open[transaction.id] = transaction
-            before = self._ended.pop(peer, None)
+            before = self._ended.pop((user, peer), None)
             if before is not None:
                 self._successors[before] = transaction.id
                 if len(self._successors) > _MAX_OPEN:
@@ -271,12 +272,15 @@ class Transactions:
                 id=new_ulid(), kind="transaction", detail=kinds, user=transaction.user, rows=staged.rows
             )
             try:
-                return self._tables.commit_staged(staged, operation).rows
+                transaction.ended = "was ended by a commit that failed: look whether its changes are there"
+                rows = self._tables.commit_staged(staged, operation).rows
             except REFUSED as error:
                 reason = "others changed the same first" if isinstance(error, CommitConflict) else "it was refused"
                 transaction.ended = f"was rolled back, because {reason}"
                 self._tables.discard(staged.updates)
                 raise
+            transaction.ended = "was committed"
+            return rows
 
     def roll_back(self, transaction_id: bytes, peer: str = "") -> None:
         """End a transaction without its changes.
@@ -359,7 +363,7 @@ class Transactions:
         with self._lock:
             self._open.pop(transaction_id, None)
             if peer:
-                self._ended[peer] = transaction_id
+                self._ended[found.user, peer] = transaction_id
                 if len(self._ended) > _MAX_OPEN:
                     self._ended.popitem(last=False)
         return found
@@ -382,18 +386,8 @@ class Transactions:
             try:
                 # A statement may have begun, or the transaction ended, before the lock was ours.
                 if one.is_idle():
-                    self._discard(one, f"was rolled back after {self._idle_seconds:.0f} seconds without a statement")
                     with self._lock:
                         self._open.pop(one.id, None)
+                    self._discard(one, f"was rolled back after {self._idle_seconds:.0f} seconds without a statement")
             finally:
                 one.lock.release()
-
-
-def refuse_in_transaction(transaction: Transaction | None, what: str) -> None:
-    """Return unless a transaction is open.
-
-    Raises:
-        InvalidRequest: One is.
-    """
-    if transaction is not None:
-        raise InvalidRequest(f"{what} is not available inside of a transaction: commit first")

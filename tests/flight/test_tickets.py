@@ -53,7 +53,6 @@ tickets: st.SearchStrategy[Ticket] = st.one_of(
         as_of=st.none() | st.integers(0, 2**63 - 1) | times,
         bucket=st.none() | texts,
         schema=st.none() | texts,
-        profile=st.none() | texts,
         query_timeout=st.none() | st.floats(0, 1e9),
         user=texts,
     ),
@@ -64,7 +63,6 @@ tickets: st.SearchStrategy[Ticket] = st.one_of(
         MetadataTicket,
         command=st.binary(),
         expires_at=expiries,
-        version=st.none() | st.integers(0, 2**63 - 1),
         user=texts,
     ),
     st.builds(
