@@ -1,9 +1,10 @@
 """Prepared statements: a handle for a statement's text or plan, and the values bound to it last.
 
 A handle is a random id of an entry in this process; entries that were not used for an hour are forgotten, and of more
-than 10,000, or of more bytes than `server.prepared_bytes` allows, the ones used longest ago. Bytes are those
-of texts, plans and bound rows. The statement is planned anew at each run, because the engine plans after binding and
-the catalog may have moved on. `lock` guards the map and the sum of its bytes; entries are immutable.
+than 10,000, or of more bytes than `server.prepared_bytes` allows, the ones used longest ago, those of a user who has
+more than half first. Bytes are those of texts, plans and bound rows. The statement is planned anew at each run, because
+the engine plans after binding and the catalog may have moved on. `lock` guards the map and the sum of its bytes;
+entries are immutable.
 """
 
 from __future__ import annotations
@@ -161,12 +162,17 @@ class PreparedStatements:
         self._prepared[key] = statement
         self._size += statement.size
         oldest_kept = self._clock() - IDLE_SECONDS
-        while (
-            len(self._prepared) > _KEPT
-            or self._size > self._max_bytes
-            or next(iter(self._prepared.values())).used < oldest_kept
-        ):
+        while next(iter(self._prepared.values())).used < oldest_kept:
             self._forget(next(iter(self._prepared)))
+        while len(self._prepared) > _KEPT or self._size > self._max_bytes:
+            self._forget(self._surplus(key))
+
+    def _surplus(self, newest: _Key) -> _Key:
+        """What makes room for the newest: another one of its user, who has more than half of all; else the oldest."""
+        own = [key for key in self._prepared if key[0] == newest[0]]
+        size = sum(self._prepared[key].size for key in own)
+        has_most = len(own) > 1 and (len(own) * 2 > _KEPT or size * 2 > self._max_bytes)
+        return own[0] if has_most else next(iter(self._prepared))
 
     def _forget(self, key: _Key) -> None:
         found = self._prepared.pop(key, None)

@@ -3,10 +3,11 @@
 Theory of operation: Flight has no connections that a server can see, so a session is a cookie,
 `arrow_flight_session_id`, which names an entry of this store. A session begins with the first option that is set; a
 client without a cookie, or without cookie support, has the defaults in every call. The id is a secret of 160 random
-bits: who knows it may use the session.
+bits, and good for the user only who began the session.
 
 Bounds: a session that was not used for `idle_seconds` is forgotten, and of more than `max_sessions` the one least
-recently used, so that clients that never close theirs cost nothing in the long run. A call with the cookie of a
+recently used, so that clients that never close theirs cost nothing in the long run; who has more than half of all loses
+own ones first, so that nobody can take those of others away. A call with the cookie of a
 forgotten session has the defaults; only GetSessionOptions and CloseSession fail, as the specification wants.
 
 Locking: `_lock` guards `_sessions`, which is ordered by last use, oldest first. Sessions themselves are immutable.
@@ -101,7 +102,7 @@ class Sessions:
             if entry is None:
                 entry = _Entry(Session(secrets.token_urlsafe(_ID_BYTES), user=user), self._clock())
                 self._sessions[entry.session.id] = entry
-                self._forget_surplus()
+                self._forget_surplus(user)
             options, rejected = changed(entry.session.options, changes)
             entry.session = Session(entry.session.id, options, user)
             return entry.session, rejected
@@ -152,9 +153,10 @@ class Sessions:
                 return
             del self._sessions[session_id]
 
-    def _forget_surplus(self) -> None:
+    def _forget_surplus(self, user: str) -> None:
         while len(self._sessions) > self._max_sessions:
-            self._sessions.popitem(last=False)
+            own = [session_id for session_id, entry in self._sessions.items() if entry.session.user == user]
+            del self._sessions[own[0] if len(own) > self._max_sessions // 2 else next(iter(self._sessions))]
 
     def _unknown(self) -> NotFound:
         return NotFound(

@@ -97,3 +97,17 @@ def test_null_lists_are_inserted_beside_others(flight_client: fl.FlightClient) -
     info = flight_client.get_flight_info(descriptor("StatementQuery", query="SELECT things FROM bags"))
 
     assert streams(flight_client, info)[0].to_pydict() == {"things": [None, [1, None], []]}
+
+
+def test_who_has_most_of_what_is_kept_makes_room_by_own_statements() -> None:
+    prepared = PreparedStatements(max_bytes=1000)
+    theirs = prepared.create("SELECT 1", user="ada")
+    mine = [prepared.create("SELECT " + "1" * 300, user="eve") for _ in range(4)]
+
+    assert prepared.get(theirs, "ada").sql == "SELECT 1"
+    with pytest.raises(NotFound):
+        prepared.get(mine[0], "eve")
+    with pytest.raises(NotFound):
+        prepared.get(theirs, "eve")
+    prepared.close(theirs, "eve")
+    assert prepared.get(theirs, "ada").sql == "SELECT 1"

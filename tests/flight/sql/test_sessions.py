@@ -182,6 +182,16 @@ def test_of_too_many_sessions_the_least_recently_used_is_forgotten() -> None:
     assert sessions.find(first.id).options.schema == "1"
 
 
+def test_who_has_most_sessions_loses_own_ones_first() -> None:
+    sessions = Sessions(max_sessions=4)
+    ada, _ = sessions.set_options("", {"schema": "1"}, "ada")
+    mine = [sessions.set_options("", {"schema": "2"}, "eve")[0] for _ in range(5)]
+
+    assert sessions.find(ada.id, "ada") == ada
+    assert [sessions.find(one.id, "eve") is NO_SESSION for one in mine] == [True, True, False, False, False]
+    assert sessions.find(ada.id, "eve") is NO_SESSION
+
+
 def test_threads_that_set_options_of_one_session_lose_none() -> None:
     sessions = Sessions()
     session, _ = sessions.set_options("", {"schema": "a"})
