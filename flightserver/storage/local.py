@@ -46,7 +46,7 @@ _REMEMBERED_DIRECTORIES = 4096
 """A process writes into few directories at a time; forgetting them costs one more sync each."""
 
 _LINK_ATTEMPTS = 100
-"""How often a directory may vanish under a writer, by concurrent deletes, before it is the disk that is gone."""
+"""How often a file or directory may vanish, by what others do meanwhile, before it is the disk that is gone."""
 
 _BUFFER_BYTES = 1 << 18
 """Parquet pages and footers come in small writes; larger ones pass the buffer by."""
@@ -70,8 +70,7 @@ class LocalObjects:
         self._durable: set[str] = set()
         try:
             self._make_root()
-            self._make_directories(self._temporary.rstrip("/"))
-            self._clean()
+            self._open_temporary()
         except OSError as error:
             msg = f"can't open the directory of a bucket ({error.strerror})"
             raise BackendUnavailable(msg) from error
@@ -218,8 +217,20 @@ class LocalObjects:
             self._durable.clear()
         self._durable.add(directory)
 
+    def _open_temporary(self) -> None:
+        """Make the directory of temporary files, and delete those that dead processes left."""
+        for attempt in range(_LINK_ATTEMPTS):
+            try:
+                self._make_directories(self._temporary.rstrip("/"))
+                self._clean()
+            except FileNotFoundError:
+                # Others delete directories that are empty, and finish their own files, in this moment.
+                if attempt == _LINK_ATTEMPTS - 1:
+                    raise
+            else:
+                return
+
     def _clean(self) -> None:
-        """Delete the temporary files that dead processes left."""
         newest = time.time() - _UNLOCKED_SECONDS
         with os.scandir(self._temporary) as entries:
             old = [entry.path for entry in entries if entry.stat(follow_symlinks=False).st_mtime < newest]

@@ -6,7 +6,9 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -198,3 +200,24 @@ def test_a_directory_that_cannot_be_created_makes_the_bucket_unavailable(tmp_pat
 
     with pytest.raises(BackendUnavailable, match="can't open the directory of a bucket"):
         LocalObjects(tmp_path / "file" / "bucket")
+
+
+def test_a_bucket_opens_while_others_write_and_delete_in_it(tmp_path: Path) -> None:
+    """A temporary file, and the directory of them, may be gone a moment after it was seen."""
+    LocalObjects(tmp_path)
+    stopping = threading.Event()
+
+    def write(name: str) -> int:
+        objects, turn = LocalObjects(tmp_path), 0
+        while not stopping.is_set():
+            objects.put(f"{name}/{turn}", b"x")
+            objects.delete(f"{name}/{turn}")
+            turn += 1
+        return turn
+
+    with ThreadPoolExecutor(3) as pool:
+        turns = [pool.submit(write, name) for name in "abc"]
+        for _ in range(3_000):
+            LocalObjects(tmp_path)
+        stopping.set()
+        assert all(turn.result() for turn in turns)
