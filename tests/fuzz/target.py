@@ -35,7 +35,7 @@ _KINDS = {
     "DoExchange": "stream_stream",
 }
 _CODE = re.compile(r"\[(FS-\d{4})\]")
-_UNSEEMLY = re.compile(r"Traceback|File \"|panick|\.py\b|\.rs:\d|incident|/home/|/tmp/|/work/|site-packages")
+_UNSEEMLY = re.compile(r"Traceback|File \"|panick|\.py\b|\.rs:\d|incident|/home/|/tmp/|site-packages")
 _UNHAPPY_LOG = re.compile(r"Traceback|panicked|incident|Segmentation|core dumped|terminate called")
 
 COUNT = 10_000 if os.environ.get("FLIGHTSERVER_TEST_THOROUGH") == "1" else 600
