@@ -22,7 +22,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Generic, TextIO, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -129,15 +129,38 @@ class Event:
     detail: str
 
 
-class Events:
-    """The newest events of this process, which are logged as well. All methods may be called from any thread.
+_T = TypeVar("_T")
+
+
+class Newest(Generic[_T]):
+    """The newest entries of a kind of this process. All methods may be called from any thread.
 
     `_lock` guards the ring, which may not change while somebody copies it.
+
+    Args:
+        most: How many are kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self._lock = threading.Lock()
-        self._ring: deque[Event] = deque(maxlen=_EVENTS_KEPT)
+        self._ring: deque[_T] = deque(maxlen=most)
+
+    def add(self, entry: _T) -> None:
+        """Keep an entry, in the place of the oldest when there are too many."""
+        with self._lock:
+            self._ring.append(entry)
+
+    def entries(self) -> list[_T]:
+        """The entries, oldest first."""
+        with self._lock:
+            return list(self._ring)
+
+
+class Events(Newest[Event]):
+    """The newest events of this process, which are logged as well."""
+
+    def __init__(self) -> None:
+        super().__init__(_EVENTS_KEPT)
 
     def record(self, kind: str, bucket: str = "", dataset: str = "", **detail: object) -> None:
         """Remember and log that something happened.
@@ -149,14 +172,8 @@ class Events:
             detail: Values that JSON has, or that read well as text.
         """
         event = Event(datetime.now(UTC), kind, bucket, dataset, json.dumps(detail, ensure_ascii=False, default=str))
-        with self._lock:
-            self._ring.append(event)
+        self.add(event)
         _log.info(kind, extra={"bucket": bucket, "dataset": dataset, "detail": event.detail})
-
-    def entries(self) -> list[Event]:
-        """The events, oldest first."""
-        with self._lock:
-            return list(self._ring)
 
 
 class Metrics:

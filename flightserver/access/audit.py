@@ -11,10 +11,13 @@ actions only names of what they are about are taken.
 from __future__ import annotations
 
 import logging
-import threading
-from collections import deque
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from flightserver.telemetry import Newest
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 _log = logging.getLogger(__name__)
 
@@ -52,39 +55,20 @@ class AuditEntry:
     milliseconds: float
 
 
-class Audit:
-    """The newest entries of this process, which are logged as well. Methods may be called from any thread.
-
-    `_lock` guards the ring, which may not change while somebody copies it.
-    """
+class Audit(Newest[AuditEntry]):
+    """The newest entries of this process, which are logged as well."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._ring: deque[AuditEntry] = deque(maxlen=_KEPT)
+        super().__init__(_KEPT)
 
-    def record(  # noqa: PLR0913  # what an entry says
-        self, *, user: str, method: str, peer: str, rpc: str, what: str, about: str, outcome: str, seconds: float
-    ) -> None:
-        """Remember and log a call."""
-        shown = about if len(about) <= _LONGEST else about[: _LONGEST - 3] + "..."
-        entry = AuditEntry(datetime.now(UTC), user, method, peer, rpc, what, shown, outcome, round(seconds * 1000, 3))
-        with self._lock:
-            self._ring.append(entry)
-        _log.info(
-            "audit",
-            extra={
-                "user": user,
-                "method": method,
-                "peer": peer,
-                "rpc": rpc,
-                "what": what,
-                "about": shown,
-                "outcome": outcome,
-                "milliseconds": entry.milliseconds,
-            },
-        )
+    def record(self, entry: AuditEntry) -> None:
+        """Keep and log an entry."""
+        self.add(entry)
+        fields = asdict(entry)
+        del fields["time"]  # each line of the log has its own
+        _log.info("audit", extra=fields)
 
-    def entries(self) -> list[AuditEntry]:
-        """The entries, oldest first."""
-        with self._lock:
-            return list(self._ring)
+
+def shortened(about: str) -> str:
+    """What an entry is about, as long as it may be."""
+    return about if len(about) <= _LONGEST else about[: _LONGEST - 3] + "..."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003  # msgspec resolves the annotations when it decodes
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
@@ -12,13 +12,27 @@ from flightserver.catalog.update_base import BaseUpdate, DatasetUpdate
 from flightserver.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from flightserver.catalog.draft import Draft
 
 
-def _missing(what: str, name: str, there: Iterable[str]) -> NotFound:
-    return NotFound(f"there is no {what} {name!r}; there are: {', '.join(sorted(there)) or 'none'}")
+_Entity = TypeVar("_Entity", User, Role, Policy)
+
+
+def _with(entities: dict[str, _Entity], one: _Entity, version: int, time: datetime) -> dict[str, _Entity]:
+    """Entities by name with this one; its version is the commit's, and its creation time too unless it has one."""
+    return {**entities, one.name: replace(one, version=version, created=one.created or time)}
+
+
+def _without(entities: dict[str, _Entity], name: str, what: str, built_in: tuple[str, ...] = ()) -> dict[str, _Entity]:
+    """Entities by name without one.
+
+    Raises:
+        NotFound: There is none of the name.
+    """
+    if name not in entities:
+        there = ", ".join(sorted((*built_in, *entities))) or "none"
+        raise NotFound(f"there is no {what} {name!r}; there are: {there}")
+    return {each: one for each, one in entities.items() if each != name}
 
 
 class PutUser(BaseUpdate, frozen=True, tag="put_user"):
@@ -29,9 +43,8 @@ class PutUser(BaseUpdate, frozen=True, tag="put_user"):
     def apply(self, draft: Draft, version: int, time: datetime) -> None:
         """Add the user."""
         check_identity_name(self.user.name, "user")
-        user = replace(self.user, version=version, created=self.user.created or time)
-        access = draft.access
-        draft.access = replace(access, version=version, users={**access.users, user.name: user})
+        users = _with(draft.access.users, self.user, version, time)
+        draft.access = replace(draft.access, version=version, users=users)
 
 
 class DropUser(BaseUpdate, frozen=True, tag="drop_user"):
@@ -41,11 +54,8 @@ class DropUser(BaseUpdate, frozen=True, tag="drop_user"):
 
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Remove the user."""
-        access = draft.access
-        if self.user not in access.users:
-            raise _missing("user", self.user, access.users)
-        users = {name: user for name, user in access.users.items() if name != self.user}
-        draft.access = replace(access, version=version, users=users)
+        users = _without(draft.access.users, self.user, "user")
+        draft.access = replace(draft.access, version=version, users=users)
 
 
 class PutRole(BaseUpdate, frozen=True, tag="put_role"):
@@ -58,9 +68,8 @@ class PutRole(BaseUpdate, frozen=True, tag="put_role"):
         check_identity_name(self.role.name, "role")
         if self.role.name in BUILT_IN_ROLES:
             raise InvalidRequest(f"role {self.role.name!r} is built in: what it may do can't be changed")
-        role = replace(self.role, version=version, created=self.role.created or time)
-        access = draft.access
-        draft.access = replace(access, version=version, roles={**access.roles, role.name: role})
+        roles = _with(draft.access.roles, self.role, version, time)
+        draft.access = replace(draft.access, version=version, roles=roles)
 
 
 class DropRole(BaseUpdate, frozen=True, tag="drop_role"):
@@ -71,15 +80,13 @@ class DropRole(BaseUpdate, frozen=True, tag="drop_role"):
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Remove the role."""
         access = draft.access
-        if self.role not in access.roles:
-            raise _missing("role", self.role, (*BUILT_IN_ROLES, *access.roles))
+        roles = _without(access.roles, self.role, "role", BUILT_IN_ROLES)
         users = {
             name: replace(user, version=version, roles=tuple(role for role in user.roles if role != self.role))
             if self.role in user.roles
             else user
             for name, user in access.users.items()
         }
-        roles = {name: role for name, role in access.roles.items() if name != self.role}
         draft.access = replace(access, version=version, users=users, roles=roles)
 
 
@@ -91,9 +98,8 @@ class PutPolicy(BaseUpdate, frozen=True, tag="put_policy"):
     def apply(self, draft: Draft, version: int, time: datetime) -> None:
         """Add the policy."""
         check_identity_name(self.policy.name, "policy")
-        policy = replace(self.policy, version=version, created=self.policy.created or time)
-        access = draft.access
-        draft.access = replace(access, version=version, policies={**access.policies, policy.name: policy})
+        policies = _with(draft.access.policies, self.policy, version, time)
+        draft.access = replace(draft.access, version=version, policies=policies)
 
 
 class DropPolicy(BaseUpdate, frozen=True, tag="drop_policy"):
@@ -103,11 +109,8 @@ class DropPolicy(BaseUpdate, frozen=True, tag="drop_policy"):
 
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Remove the policy."""
-        access = draft.access
-        if self.policy not in access.policies:
-            raise _missing("policy", self.policy, access.policies)
-        policies = {name: policy for name, policy in access.policies.items() if name != self.policy}
-        draft.access = replace(access, version=version, policies=policies)
+        policies = _without(draft.access.policies, self.policy, "policy")
+        draft.access = replace(draft.access, version=version, policies=policies)
 
 
 class TagColumns(DatasetUpdate, frozen=True, tag="tag_columns"):

@@ -12,8 +12,6 @@ believes to have deleted. What the catalog names is never deleted, whatever a ru
 from __future__ import annotations
 
 import logging
-import random
-import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -22,6 +20,7 @@ from flightserver.errors import FlightserverError
 from flightserver.federation.aws import asking
 from flightserver.federation.lifecycle import applied_by
 from flightserver.federation.prefixes import NAMED
+from flightserver.periodic import Periodic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,20 +70,16 @@ class Expiry:
         self._catalog = catalog
         self._buckets = buckets
         self._events = events
-        self._seconds = seconds
         self._clock = clock
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="bucket-expiry", daemon=True)
+        self._looks = Periodic("bucket-expiry", self.look, seconds, spread=_SPREAD)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._looks.start()
 
     def stop(self) -> None:
         """End; a bucket that hangs isn't waited for."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(_STOP_SECONDS)
+        self._looks.stop(_STOP_SECONDS)
 
     def look(self) -> None:
         """Delete what has expired, once."""
@@ -99,10 +94,6 @@ class Expiry:
             except FlightserverError as error:
                 self._events.record(FAILED, bucket.name, error=error.message, code=error.code)
 
-    def _run(self) -> None:
-        while not self._stopped.wait(self._seconds * random.uniform(1 - _SPREAD, 1 + _SPREAD)):  # noqa: S311  # spreads load
-            self.look()
-
     def _honour(self, bucket: OpenBucket, described: Bucket) -> None:
         if applied_by(bucket, described) == "s3":
             return
@@ -116,7 +107,7 @@ class Expiry:
         objects = size = 0
         try:
             for meta in bucket.objects.list(rule.prefix):
-                if self._stopped.is_set():
+                if self._looks.stopped.is_set():
                     break
                 if meta.modified > until or meta.key.startswith(NAMED):
                     continue

@@ -26,6 +26,7 @@ from flightserver.catalog.entities import PRIMARY
 from flightserver.catalog.migration import home
 from flightserver.errors import FlightserverError
 from flightserver.federation.opening import reachable, unreachable
+from flightserver.periodic import Periodic
 from flightserver.storage.health import Health
 
 if TYPE_CHECKING:
@@ -69,28 +70,25 @@ class Keeper:
         self._catalog = catalog
         self._opener = opener
         self._events = events
-        self._seconds = check_seconds
         self._lock = threading.Lock()
         self._health: dict[str, Health] = {}
         self._primary = primary
         self._defined = {PRIMARY: primary}
         self._asked: dict[str, float] = {}
         self._looking: set[str] = set()
-        self._stopped = threading.Event()
         self._checkers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="bucket-check")
-        self._thread = threading.Thread(target=self._watch, name="bucket-keeper", daemon=True)
+        self._looks = Periodic("bucket-keeper", self._look_at_all, check_seconds, at_once=True)
         buckets.load_by(self._load)
 
     def start(self) -> None:
         """Begin to look at the buckets."""
-        self._thread.start()
+        self._looks.start()
 
     def stop(self) -> None:
         """End; a bucket that hangs isn't waited for."""
-        self._stopped.set()
+        self._looks.stopped.set()
         self._checkers.shutdown(wait=False, cancel_futures=True)
-        if self._thread.is_alive():
-            self._thread.join()
+        self._looks.stop()
 
     def health(self, name: str) -> Health | None:
         """What the last look at a bucket found; None when there was none yet."""
@@ -201,15 +199,10 @@ class Keeper:
             with self._lock:
                 self._looking.discard(name)
 
-    def _watch(self) -> None:
-        while True:
-            try:
-                self.refresh()
-                for bucket in self._buckets:
-                    self._look(bucket.name)
-            except FlightserverError:
-                _log.warning("the buckets can't be looked at", exc_info=True)
-            except RuntimeError:  # the checkers were shut down meanwhile
-                return
-            if self._stopped.wait(self._seconds):
-                return
+    def _look_at_all(self) -> None:
+        try:
+            self.refresh()
+            for bucket in self._buckets:
+                self._look(bucket.name)
+        except FlightserverError:
+            _log.warning("the buckets can't be looked at", exc_info=True)

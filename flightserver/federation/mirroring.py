@@ -15,7 +15,6 @@ Only the thread touches `_known`, the parts of datasets that it has seen in `res
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from flightserver.catalog.requirements import BucketUnchanged
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import PutBucket
 from flightserver.errors import FlightserverError, InvalidRequest, NotFound
+from flightserver.periodic import Periodic
 from flightserver.tables.moving import Copied, Step, copied_parts, parts_of
 
 if TYPE_CHECKING:
@@ -92,22 +92,18 @@ class Mirror:
         self._catalog = catalog
         self._buckets = buckets
         self._events = events
-        self._seconds = seconds
         self._clock = clock
         self._known: set[tuple[str, str]] = set()
         self._known_since = clock()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="bucket-mirror", daemon=True)
+        self._looks = Periodic("bucket-mirror", self.look, seconds)
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        self._looks.start()
 
     def stop(self) -> None:
         """End the thread; a copy that runs is given up, and nothing of it is left."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._looks.stop()
 
     def mirror(self, bucket: str, dataset: str | None = None) -> Generator[Step | Mirrored]:
         """Copy to `rescue` what it lacks of a bucket's datasets, or of one; whoever stops iterating stops it.
@@ -159,7 +155,7 @@ class Mirror:
         if RESCUE not in snapshot.buckets:
             return
         for key, dataset in snapshot.datasets.items():
-            if self._stopped.is_set():
+            if self._looks.stopped.is_set():
                 return
             if snapshot.buckets[key.bucket].mirrored:
                 self._look_at(dataset)
@@ -183,7 +179,7 @@ class Mirror:
 
     def _copied_unless_stopped(self, parts: Iterable[Part]) -> Copied | None:
         with closing(self._copy(parts)) as copying:
-            while not self._stopped.is_set():
+            while not self._looks.stopped.is_set():
                 try:
                     next(copying)
                 except StopIteration as end:
@@ -198,10 +194,6 @@ class Mirror:
 
     def _copy(self, parts: Iterable[Part]) -> Generator[Step, None, Copied]:
         return copied_parts(self._buckets, tuple(parts), RESCUE, _may_stay)
-
-    def _run(self) -> None:
-        while not self._stopped.wait(self._seconds):
-            self.look()
 
 
 def _may_stay(_meta: ObjectMeta, _part: Part) -> bool:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from flightserver.errors import BackendUnavailable, InvalidRequest
 from flightserver.flight.certificates import Certificates
 from flightserver.flight.server import FlightServer
+from flightserver.periodic import Periodic
 
 if TYPE_CHECKING:
     import ssl
@@ -66,9 +67,8 @@ class Listener:
         self._server = FlightServer(service, _in_uri(host), port, self._certificates)
         self.port: int = self._server.port
         self.uri = self._server.uri
-        self._stopping = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="flight-listener", daemon=True)
-        self._watcher.start()
+        self._looks = Periodic("flight-listener", self._look_around, LOOK_SECONDS)
+        self._looks.start()
 
     @property
     def certificates(self) -> Certificates | None:
@@ -77,8 +77,7 @@ class Listener:
 
     def stop(self, grace_seconds: float) -> bool:
         """Refuse new calls, and give those that run `grace_seconds`; False if some were still running then."""
-        self._stopping.set()
-        self._watcher.join()
+        self._looks.stop()
         self._drain(self._server)
         threads = [thread for _, thread in self._draining]
         deadline = time.monotonic() + grace_seconds
@@ -86,12 +85,11 @@ class Listener:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in threads)
 
-    def _watch(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
-            for peer in self._service.calls.close_stalled():
-                logger.warning("a connection was closed: its client had stopped reading", extra={"peer": peer})
-            if self._files is not None:
-                self._look(self._files)
+    def _look_around(self) -> None:
+        for peer in self._service.calls.close_stalled():
+            logger.warning("a connection was closed: its client had stopped reading", extra={"peer": peer})
+        if self._files is not None:
+            self._look(self._files)
 
     def _look(self, files: TlsFiles) -> None:
         found = files.fingerprint()
@@ -113,7 +111,7 @@ class Listener:
         began = time.monotonic()
         self._drain(self._server)
         while not self._listen_again(certificates):
-            if self._stopping.wait(_RETRY_SECONDS):
+            if self._looks.stopped.wait(_RETRY_SECONDS):
                 return
         seconds = round(time.monotonic() - began, 4)
         expires = certificates.expires.isoformat()

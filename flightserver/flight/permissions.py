@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from flightserver.catalog.entities import DatasetKey
 from flightserver.errors import Forbidden
+from flightserver.flight.scoping import scope_of
 from flightserver.flight.sql import messages as m
-from flightserver.query.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,8 +84,7 @@ class OnDataset:
 
     def check(self, call: CallContext, what: str, request: Any) -> None:  # noqa: ARG002  # the message names the dataset
         """Return when the caller has the privileges."""
-        asked = Request(sql="", bucket=request.bucket or call.bucket, schema=call.schema, rights=call.rights)
-        scope = self.queries.scope(asked)
+        scope = scope_of(self.queries, call, request.bucket)
         found = scope.relation(request.dataset, request.bucket)
         call.rights.require(self.privileges, found.key, scope.now(found))
         if self.create_in:

@@ -12,6 +12,7 @@ from flightserver.catalog.entities import Dataset, View
 from flightserver.errors import Forbidden, InvalidRequest, RequestError
 from flightserver.flight.permissions import check_command
 from flightserver.flight.plain import PlainDiff, PlainQuery, plain_command, table_path
+from flightserver.flight.scoping import scope_of
 from flightserver.flight.sql.decoding import decode_command
 from flightserver.flight.sql.statements import TICKET_SECONDS, Wanted
 from flightserver.flight.tickets import (
@@ -174,8 +175,7 @@ class Reading:
 
     def _diff(self, call: CallContext, plain: PlainDiff) -> tuple[Dataset, Diff]:
         """The dataset as it is, and two versions of it, which may have had another name."""
-        bucket = plain.bucket or call.bucket
-        scope = self._queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
+        scope = scope_of(self._queries, call, plain.bucket)
         found = scope.dataset(plain.diff, plain.bucket)
         end = None if plain.to is None else moment(found, plain.to)
         return found, self._diffs.between(found, moment(found, plain.from_), end)
@@ -195,9 +195,7 @@ class Reading:
 
     def _relation(self, call: CallContext, path: list[bytes]) -> tuple[Scope, Dataset | View]:
         table = table_path(path)
-        as_of = call.session.options.as_of
-        asked = Request(sql="", bucket=call.bucket, schema=call.schema, as_of=as_of, rights=call.rights)
-        scope = self._queries.scope(asked)
+        scope = scope_of(self._queries, call, as_of=call.session.options.as_of)
         return scope, scope.relation(table.name, table.schema)
 
     def _table_info(self, call: CallContext, descriptor: Any, one: Dataset | View, scope: Scope) -> fl.FlightInfo:

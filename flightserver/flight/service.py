@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from flightserver.access.audit import AuditEntry, shortened
 from flightserver.access.authenticating import Authenticator
 from flightserver.flight.actions.access import AccessActions
 from flightserver.flight.actions.bucket_objects import BucketObjectActions
@@ -156,13 +158,17 @@ class Service:
         self.metrics.call_seconds.labels(note.rpc).observe(seconds)
         if (note.rpc in _RUNNING and note.what not in _QUIET) or code.startswith(_DENIED):
             about = redacted(note.about) if note.is_sql else note.about
+            milliseconds = round(seconds * 1000, 3)
             self._audit.record(
-                user=note.user,
-                method=note.method,
-                peer=note.peer,
-                rpc=note.rpc,
-                what=note.what,
-                about=about,
-                outcome=code,
-                seconds=seconds,
+                AuditEntry(
+                    datetime.now(UTC),
+                    note.user,
+                    note.method,
+                    note.peer,
+                    note.rpc,
+                    note.what,
+                    shortened(about),
+                    code,
+                    milliseconds,
+                )
             )

@@ -16,6 +16,7 @@ from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
 from flightserver.flight.permissions import WRITER, check_command, check_ingest
 from flightserver.flight.plain import PlainDelete, PlainIngest, PlainUpload, plain_command, table_path
+from flightserver.flight.scoping import scope_of
 from flightserver.flight.sql import messages as m
 from flightserver.flight.sql import results
 from flightserver.flight.sql.decoding import decode_command
@@ -80,7 +81,7 @@ class Writing:
             InvalidRequest: The descriptor is none of the known forms, or the stream is not valid Arrow.
             NotFound: There is no such bucket, or what the descriptor names.
         """
-        self._statements.scope(call, call.bucket)
+        scope_of(self._statements.queries, call)
         if descriptor.descriptor_type == fl.DescriptorType.PATH:
             table = table_path(descriptor.path)
             self._ingest_rows(call, PlainIngest(ingest=table.name, bucket=table.schema), reader, writer)
@@ -186,8 +187,7 @@ class Writing:
 
     def _delete(self, call: CallContext, delete: PlainDelete, reader: Any, writer: Any) -> None:
         """Delete the rows whose keys are sent."""
-        bucket = delete.bucket or call.bucket
-        scope = self._statements.scope(call, bucket)
+        scope = scope_of(self._statements.queries, call, delete.bucket)
         dataset = scope.dataset(delete.delete, delete.bucket)
         call.note.what, call.note.about = "delete", str(dataset.key)
         call.rights.require((Privilege.DELETE,), dataset.key, scope.now(dataset))

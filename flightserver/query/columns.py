@@ -22,6 +22,7 @@ from datafusion.expr import Alias, Column
 from flightserver.catalog.entities import Dataset
 from flightserver.errors import RequestError
 from flightserver.query.namespace import CATALOG, INFORMATION_SCHEMA, SYSTEM, VIEW, PastView
+from flightserver.query.nodes import variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,7 +109,8 @@ def origins(planned: Planned) -> tuple[Origin | None, ...]:
 
 def _step(plan: LogicalPlan, scope: Scope) -> _Step:
     """The columns of a step, in order; none where they are not known."""
-    kind, node = _variant(plan)
+    node = variant(plan)
+    kind = type(node).__name__
     inputs = plan.inputs()
     columns: _Step = []
     if kind == "SubqueryAlias":
@@ -128,24 +130,13 @@ def _step(plan: LogicalPlan, scope: Scope) -> _Step:
     return columns
 
 
-def _variant(plan: LogicalPlan) -> tuple[str, Any]:
-    try:
-        node = plan.to_variant()
-    except Exception:  # noqa: BLE001  # the binding raises bare Exception for nodes that it has no class for
-        return "", None
-    return type(node).__name__, node
-
-
 def _projected(expression: Any, below: _Step) -> _Column:
     """A column of a projection."""
     text = str(expression)
-    try:
-        node = expression.to_variant()
-        new_name = node.alias() if isinstance(node, Alias) else None
-        if isinstance(node, Alias):
-            node = node.expr().to_variant()
-    except Exception:  # noqa: BLE001  # the binding raises bare Exception for expressions that it has no class for
-        return _Column(None, text, None)
+    node = variant(expression)
+    new_name = node.alias() if isinstance(node, Alias) else None
+    if isinstance(node, Alias):
+        node = variant(node.expr())
     if not isinstance(node, Column):
         return _Column(None, text if new_name is None else new_name, None)
     found = [origin for one in below for origin in one.origins(node.relation(), node.name())]
@@ -157,7 +148,8 @@ def _projected(expression: Any, below: _Step) -> _Column:
 
 def _aliased(alias: str, inner: LogicalPlan, scope: Scope) -> _Step:
     """The columns of an alias: of a relation of the catalog, or of a subquery under another name."""
-    kind, node = _variant(inner)
+    node = variant(inner)
+    kind = type(node).__name__
     if (kind == "SubqueryAlias" and node.alias() == VIEW) or _is_scan(inner):
         return [_Columns(alias, _table(alias, scope))]
     below = _step(inner, scope)

@@ -17,8 +17,6 @@ Only the thread touches `_budget`.
 
 from __future__ import annotations
 
-import random
-import threading
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -29,6 +27,7 @@ import pyarrow as pa
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import CommitConflict, FlightserverError
+from flightserver.periodic import Periodic
 from flightserver.tables.compaction import CompactResult
 from flightserver.tables.selection import Wanted, choose, live_bytes
 
@@ -183,20 +182,16 @@ class AutoCompaction:
         self._events = events
         self._clock = clock
         self._budget = Budget(settings.bytes_per_hour, settings.bytes_per_hour, clock())
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._looks = Periodic("auto-compaction", self.look, settings.interval_seconds, spread=_SPREAD)
 
     def start(self) -> None:
         """Start the thread, if the settings say so."""
         if self._settings.auto:
-            self._thread = threading.Thread(target=self._run, name="auto-compaction", daemon=True)
-            self._thread.start()
+            self._looks.start()
 
     def stop(self) -> None:
         """End the thread; a compaction that runs is given up, and nothing of it is left."""
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._looks.stop()
 
     def look(self) -> None:
         """Compact all datasets in need that the budget allows, once."""
@@ -208,13 +203,9 @@ class AutoCompaction:
         now = self._clock()
         found = [decide(dataset, self._settings, self._budget, now) for dataset in datasets]
         for decision in sorted((one for one in found if one is not None), key=lambda one: -one.urgency):
-            if self._stopped.is_set():
+            if self._looks.stopped.is_set():
                 return
             self._carry_out(decision)
-
-    def _run(self) -> None:
-        while not self._stopped.wait(self._settings.interval_seconds * random.uniform(1 - _SPREAD, 1 + _SPREAD)):  # noqa: S311  # spreads load
-            self.look()
 
     def _carry_out(self, decision: Decision) -> None:
         now = self._clock()
@@ -243,7 +234,7 @@ class AutoCompaction:
             for answer in running:
                 if isinstance(answer, CompactResult):
                     return answer
-                if self._stopped.is_set():
+                if self._looks.stopped.is_set():
                     break
         return None
 

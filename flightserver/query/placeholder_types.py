@@ -28,6 +28,7 @@ from datafusion.expr import (
 
 from flightserver.errors import InvalidRequest, NotFound
 from flightserver.query.language.probing import cast_types, probes, row_counts
+from flightserver.query.nodes import variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +88,7 @@ def _noted(plan: LogicalPlan) -> Iterator[tuple[str, pa.DataType]]:
 
 
 def _expressions(plan: LogicalPlan) -> Iterator[Any]:
-    match _shown(plan):
+    match variant(plan):
         case Filter() as node:
             yield node.predicate()
         case Projection() as node:
@@ -105,7 +106,7 @@ def _expressions(plan: LogicalPlan) -> Iterator[Any]:
 
 
 def _in_expression(expression: Any) -> Iterator[tuple[str, pa.DataType]]:
-    placeholder = _shown(expression)
+    placeholder = variant(expression)
     if isinstance(placeholder, Placeholder):
         field = placeholder.field()
         if field is not None and not pa.types.is_null(field.type):
@@ -115,18 +116,10 @@ def _in_expression(expression: Any) -> Iterator[tuple[str, pa.DataType]]:
         yield from _in_expression(operand)
 
 
-def _shown(node: Any) -> Any:
-    """What a node of a plan is; None for those that the binding doesn't show."""
-    try:
-        return node.to_variant()
-    except Exception:  # noqa: BLE001  # the binding raises bare Exception, for what it has no class for
-        return None
-
-
 def _operands(expression: Any) -> list[Any]:
     try:
         operands: list[Any] = expression.rex_call_operands()
-    except Exception:  # noqa: BLE001  # as above
+    except Exception:  # noqa: BLE001  # the binding raises bare Exception, for what has none
         return []
     # What has no operands is its own.
     return [] if [str(one) for one in operands] == [str(expression)] else operands

@@ -26,6 +26,7 @@ from flightserver.errors import InvalidRequest
 from flightserver.query.failures import translate
 from flightserver.query.language.statements import MAX_PLACEHOLDERS
 from flightserver.query.language.tokens import MAX_RELATIONS
+from flightserver.query.nodes import variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -342,10 +343,8 @@ def consumed(context: SessionContext, plan: str) -> LogicalPlan:
 
 
 def _node(node: LogicalPlan) -> str:
-    try:
-        return type(node.to_variant()).__name__
-    except Exception:  # noqa: BLE001  # the binding raises bare Exception for nodes that it has no class for
-        return node.display().partition(":")[0]
+    found = variant(node)
+    return node.display().partition(":")[0] if found is None else type(found).__name__
 
 
 def _asked(refused: str, ask: Callable[[], str]) -> str:

@@ -30,7 +30,7 @@ import pyarrow as pa
 
 from flightserver.catalog.entities import check_dataset_name
 from flightserver.errors import AlreadyExists, CommitConflict, InvalidRequest, LimitExceeded, NotFound
-from flightserver.query.sweeping import Sweeper
+from flightserver.periodic import Periodic, seconds_between_looks
 from flightserver.tables.requests import Mode
 from flightserver.tables.schema import canonical, conform, drift, drift_error
 
@@ -105,7 +105,7 @@ class TemporaryTables:
         self._budget = _Budget(max_bytes)
         self._lock = threading.Lock()
         self._entries: dict[_Key, _Entry] = {}
-        self._sweeper = Sweeper("idle-temporary-tables", self.expire, idle_seconds)
+        self._looks = Periodic("idle-temporary-tables", self.expire, seconds_between_looks(idle_seconds))
 
     @property
     def bytes(self) -> int:
@@ -184,7 +184,7 @@ class TemporaryTables:
 
     def close(self) -> None:
         """Let all go."""
-        self._sweeper.stop()
+        self._looks.stop()
         with self._lock:
             left = list(self._entries)
         self._forget(left)
@@ -216,7 +216,7 @@ class TemporaryTables:
 
     def _put(self, owner: Owner, name: str, mode: Mode, made: _Table) -> None:
         """Put a table, whose bytes are reserved, in its place."""
-        self._sweeper.start()
+        self._looks.start()
         freed = 0
         with self._lock:
             key, now = self._place(owner, name)

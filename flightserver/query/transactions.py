@@ -37,8 +37,8 @@ from flightserver.catalog.log import Operation
 from flightserver.catalog.staging import StagedTransaction
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import CommitConflict, LimitExceeded, NotFound
+from flightserver.periodic import Periodic, seconds_between_looks
 from flightserver.query.savepoints import Savepoints
-from flightserver.query.sweeping import Sweeper
 from flightserver.tables.rebase import REFUSED
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Transactions:
         self._open: OrderedDict[bytes, Transaction] = OrderedDict()
         self._ended: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._successors: OrderedDict[bytes, bytes] = OrderedDict()
-        self._sweeper = Sweeper("idle-transactions", self.expire, idle_seconds)
+        self._looks = Periodic("idle-transactions", self.expire, seconds_between_looks(idle_seconds))
 
     def begin(self, user: str, peer: str = "") -> bytes:
         """Begin a transaction; returns its id, which is the right to use it.
@@ -199,7 +199,7 @@ class Transactions:
         Raises:
             LimitExceeded: Too many that have changed something are open.
         """
-        self._sweeper.start()
+        self._looks.start()
         self.expire()
         transaction = Transaction(
             secrets.token_hex(_ID_BYTES).encode(), user, self._catalog, self._clock, self._idle_seconds
@@ -334,7 +334,7 @@ class Transactions:
 
     def close(self) -> None:
         """Roll back all."""
-        self._sweeper.stop()
+        self._looks.stop()
         with self._lock:
             left = list(self._open.values())
             self._open.clear()

@@ -8,12 +8,11 @@ import msgspec
 
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
 from flightserver.flight.permissions import ADMIN
-from flightserver.query.request import Request
+from flightserver.flight.scoping import dataset_of, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flightserver.catalog.entities import Dataset
     from flightserver.flight.middleware import CallContext
     from flightserver.lakehouse import Lakehouse
     from flightserver.query.holdings import CachedDataset
@@ -76,20 +75,16 @@ class CacheActions:
             Action("cache.stats", "What is held in memory.", StatsRequest, CacheResponse, ADMIN, self._stats),
         ]
 
-    def _dataset(self, call: CallContext, request: ActionRequest, name: str) -> Dataset:
-        bucket = request.bucket or call.bucket
-        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
-        return scope.dataset(name, request.bucket)
-
     def _pin(self, call: CallContext, request: PinRequest) -> Iterator[Progress | ActionResponse]:
-        self._cache.pin(self._dataset(call, request, request.dataset))
+        self._cache.pin(dataset_of(self._lakehouse.queries, call, request))
         yield self._response()
 
     def _evict(self, call: CallContext, request: EvictRequest) -> Iterator[Progress | ActionResponse]:
         if request.dataset is None:
             self._cache.evict_all()
         else:
-            self._cache.evict(self._dataset(call, request, request.dataset))
+            scope = scope_of(self._lakehouse.queries, call, request.bucket)
+            self._cache.evict(scope.dataset(request.dataset, request.bucket))
         yield self._response()
 
     def _stats(self, _call: CallContext, _request: StatsRequest) -> Iterator[Progress | ActionResponse]:

@@ -18,6 +18,7 @@ from flightserver.errors import InvalidRequest
 from flightserver.flight.actions.ingest import IngestFileRequest, IngestFileResponse, load_file, visible_buckets
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
 from flightserver.flight.permissions import Ingesting, OnDataset
+from flightserver.flight.scoping import dataset_of
 from flightserver.ingest.uploads import is_upload_id
 from flightserver.query.quoting import quoted
 from flightserver.query.request import Request
@@ -142,11 +143,6 @@ class ChangeActions:
             ),
         ]
 
-    def _dataset(self, call: CallContext, request: ActionRequest, name: str) -> Dataset:
-        bucket = request.bucket or call.bucket
-        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
-        return scope.dataset(name, request.bucket)
-
     def _upsert(self, call: CallContext, request: UpsertRequest) -> Iterator[Progress | ActionResponse]:
         file = IngestFileRequest(
             bucket=request.bucket,
@@ -161,7 +157,7 @@ class ChangeActions:
         return load_file(self._lakehouse.ingest, self._lakehouse.metrics, call, file, buckets)
 
     def _delete(self, call: CallContext, request: DeleteRequest) -> Iterator[Progress | ActionResponse]:
-        one = self._dataset(call, request, request.dataset)
+        one = dataset_of(self._lakehouse.queries, call, request)
         keys = self._keys(one, request, call.user)
         operation = Operation(id=new_ulid(), kind="delete", detail=str(one.key), user=call.user)
         rows = self._lakehouse.streams.delete(one.key, keys, operation)
@@ -184,14 +180,14 @@ class ChangeActions:
         return pa.Table.from_batches(batches, source.schema)
 
     def _truncate(self, call: CallContext, request: DatasetOnly) -> Iterator[Progress | ActionResponse]:
-        one = self._dataset(call, request, request.dataset)
+        one = dataset_of(self._lakehouse.queries, call, request)
         operation = Operation(id=new_ulid(), kind="truncate", detail=str(one.key), user=call.user)
         rows = self._lakehouse.tables.clear(one.name, one.bucket, operation)
         yield ChangedRows(dataset=one.name, bucket=one.bucket, rows=rows)
 
     def _alter(self, call: CallContext, request: AlterRequest) -> Iterator[Progress | ActionResponse]:
         """Runs the statements in one transaction."""
-        one = self._dataset(call, request, request.dataset)
+        one = dataset_of(self._lakehouse.queries, call, request)
         queries, transactions = self._lakehouse.queries, self._lakehouse.transactions
         open_id = transactions.begin(call.user)
         try:

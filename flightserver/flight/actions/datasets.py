@@ -12,9 +12,9 @@ from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
 from flightserver.flight.permissions import OnDataset
+from flightserver.flight.scoping import dataset_of, scope_of
 from flightserver.query.information_schema import placements
 from flightserver.query.keys import foreign_keys
-from flightserver.query.request import Request
 from flightserver.tables.schema import decode
 
 if TYPE_CHECKING:
@@ -133,15 +133,8 @@ class DatasetActions:
             ),
         ]
 
-    def _dataset(self, call: CallContext, request: ActionRequest, name: str) -> Dataset:
-        return self._scope(call, request).dataset(name, request.bucket)
-
-    def _scope(self, call: CallContext, request: ActionRequest) -> Scope:
-        bucket = request.bucket or call.bucket
-        return self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
-
     def _describe(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:
-        scope = self._scope(call, request)
+        scope = scope_of(self._lakehouse.queries, call, request.bucket)
         one = scope.dataset(request.dataset, request.bucket)
         hides = scope.hides(one)
         yield Described(
@@ -164,7 +157,7 @@ class DatasetActions:
         )
 
     def _history(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:
-        one = self._dataset(call, request, request.dataset)
+        one = dataset_of(self._lakehouse.queries, call, request)
         call.rights.require_unprotected(one.key, one)
         tags: dict[int, list[str]] = {}
         for tag, version in sorted(one.tags.items()):
@@ -184,7 +177,7 @@ class DatasetActions:
         yield History(dataset=one.name, bucket=one.bucket, versions=versions)
 
     def _drop(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:
-        one = self._dataset(call, request, request.dataset)
+        one = dataset_of(self._lakehouse.queries, call, request)
         operation = Operation(id=new_ulid(), kind="drop table", detail=str(one.key), user=call.user)
         self._lakehouse.tables.drop(one.name, one.bucket, operation)
         yield Done()

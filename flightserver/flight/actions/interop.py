@@ -12,7 +12,7 @@ from flightserver.catalog.ulid import new_ulid
 from flightserver.flight.actions.datasets import Column
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
 from flightserver.flight.permissions import Creating, OnDataset
-from flightserver.query.request import Request
+from flightserver.flight.scoping import scope_of
 from flightserver.tables.exporting import ExportRequest
 from flightserver.tables.external.attaching import AttachRequest
 
@@ -131,9 +131,7 @@ class InteropActions:
         )
 
     def _export(self, call: CallContext, request: ExportBody) -> Iterator[Progress | ActionResponse]:
-        bucket = request.bucket or call.bucket
-        asked = Request(sql="", bucket=bucket, schema=call.schema, as_of=request.version, rights=call.rights)
-        scope = self._lakehouse.queries.scope(asked)
+        scope = scope_of(self._lakehouse.queries, call, request.bucket, request.version)
         dataset = scope.dataset(request.dataset, request.bucket)
         # At another version the name may mean a dataset that is called otherwise now.
         call.rights.require((Privilege.SELECT, Privilege.ALTER), scope.key_now(dataset), scope.now(dataset))

@@ -10,7 +10,7 @@ from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
 from flightserver.flight.permissions import OnDataset
-from flightserver.query.request import Request
+from flightserver.flight.scoping import dataset_of
 from flightserver.tables.compaction import CompactResult
 
 if TYPE_CHECKING:
@@ -63,9 +63,7 @@ class MaintenanceActions:
 
     def _compact(self, call: CallContext, request: CompactRequest) -> Iterator[Progress | ActionResponse]:
         lakehouse = self._lakehouse
-        bucket = request.bucket or call.bucket
-        scope = lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
-        found = scope.dataset(request.dataset, request.bucket)
+        found = dataset_of(lakehouse.queries, call, request)
         wanted = lakehouse.compactor.wanted(request.target_bytes)
         ordered = lakehouse.sorting.ordered(request.sort_by, request.z_order)
         operation = Operation(id=new_ulid(), kind="compact", detail=str(found.key), user=call.user)

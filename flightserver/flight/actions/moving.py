@@ -14,7 +14,7 @@ from flightserver.errors import InvalidRequest
 from flightserver.federation.mirroring import Mirrored
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
 from flightserver.flight.permissions import ADMIN, OnDataset
-from flightserver.query.request import Request
+from flightserver.flight.scoping import dataset_of
 from flightserver.tables.moving import Moved
 
 if TYPE_CHECKING:
@@ -94,9 +94,7 @@ class MovingActions:
         ]
 
     def _move(self, call: CallContext, request: MoveRequest) -> Iterator[Progress | ActionResponse]:
-        bucket = request.bucket or call.bucket
-        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
-        found = scope.dataset(request.dataset, request.bucket)
+        found = dataset_of(self._lakehouse.queries, call, request)
         operation = Operation(new_ulid(), "move", f"{found.key} to bucket {request.to}", call.user)
         with closing(self._lakehouse.mover.move(found.key, request.to, operation)) as running:
             for answer in running:

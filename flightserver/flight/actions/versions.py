@@ -17,6 +17,7 @@ from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
 from flightserver.flight.permissions import ADMIN, OnDataset
+from flightserver.flight.scoping import dataset_of
 from flightserver.query.diff import RowCounts, counted
 from flightserver.query.request import Request
 from flightserver.tables.collecting import MOST_HOURS, Step
@@ -25,7 +26,6 @@ from flightserver.tables.versions import moment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flightserver.catalog.entities import Dataset
     from flightserver.flight.middleware import CallContext
     from flightserver.lakehouse import Lakehouse
     from flightserver.query.diff import Diff
@@ -159,19 +159,14 @@ class VersionActions:
             ),
         ]
 
-    def _dataset(self, call: CallContext, request: ActionRequest, name: str) -> Dataset:
-        bucket = request.bucket or call.bucket
-        scope = self._lakehouse.queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
-        return scope.dataset(name, request.bucket)
-
     def _restore(self, call: CallContext, request: RestoreRequest) -> Iterator[Progress | ActionResponse]:
-        one = self._dataset(call, request, request.dataset)
+        one = dataset_of(self._lakehouse.queries, call, request)
         operation = Operation(new_ulid(), "restore", f"{one.key} to {request.version}", call.user)
         version = self._lakehouse.versions.restore(one.key, moment(one, request.version), operation)
         yield VersionResponse(dataset=one.name, bucket=one.bucket, version=version)
 
     def _tag(self, call: CallContext, request: TagRequest) -> Iterator[Progress | ActionResponse]:
-        one = self._dataset(call, request, request.dataset)
+        one = dataset_of(self._lakehouse.queries, call, request)
         versions = self._lakehouse.versions
         kind = "delete tag" if request.delete else "tag"
         operation = Operation(new_ulid(), kind, f"{one.key} {request.tag}", call.user)
@@ -185,7 +180,7 @@ class VersionActions:
         yield VersionResponse(dataset=one.name, bucket=one.bucket, version=version)
 
     def _diff(self, call: CallContext, request: DiffRequest) -> Iterator[Progress | ActionResponse]:
-        one = self._dataset(call, request, request.dataset)
+        one = dataset_of(self._lakehouse.queries, call, request)
         end = None if request.to is None else moment(one, request.to)
         diff = self._lakehouse.diffs.between(one, moment(one, request.from_), end)
         rows = self._rows(call, diff)

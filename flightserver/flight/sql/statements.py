@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from flightserver.flight.paging import Paging
     from flightserver.flight.sql.messages import SubstraitPlan
     from flightserver.flight.tickets import Signer
-    from flightserver.query.namespace import Scope
     from flightserver.query.service import Queries
     from flightserver.query.temporary import TemporaryTables
     from flightserver.query.transactions import Transaction, Transactions
@@ -116,10 +115,6 @@ class Statements:
     def queries(self) -> Queries:
         """Where statements are planned."""
         return self._queries
-
-    def scope(self, call: CallContext, bucket: str | None) -> Scope:
-        """What names mean to a call that is no statement."""
-        return self._queries.scope(Request(sql="", bucket=bucket, schema=call.schema, rights=call.rights))
 
     def cancel(self, operation: str) -> bool:
         """Stop the statement that runs under a ticket's operation; False when none does."""

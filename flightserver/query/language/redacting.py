@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from sqlglot.tokenizer_core import TokenType
@@ -12,19 +13,30 @@ from flightserver.query.language.tokens import LITERALS, tokenize
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LONGEST = 4_000
-"""Characters of a statement that are looked at."""
+_LONGEST = 600
+"""Characters of a statement that are looked at, a little more than are shown. Reading as many takes a millisecond, each
+time that a statement has run."""
+
+_ATTEMPTS = 4
+"""Openings of literals and comments that may be nested at the place where a statement is cut."""
+
+_OPENING = re.compile(r"['\"`]|/\*|\$(?:[A-Za-z_]\w*)?\$")
 
 
 def redacted(sql: str) -> str:
     """A statement with `?` in the place of each literal, and without comments.
 
-    One that can't be read, or that was cut in the middle of a literal, is not shown at all.
+    Of a long one the beginning; of a literal, name or comment that is cut there, nothing. What can't be read is not
+    shown at all.
     """
-    try:
-        return " ".join(_shown(sql[:_LONGEST]))
-    except InvalidRequest:
-        return "(can't be read)"
+    text = sql[:_LONGEST]
+    for _ in range(_ATTEMPTS):
+        try:
+            return " ".join(_shown(text)) + (" ..." if len(text) < len(sql) else "")
+        except InvalidRequest:
+            *_, last = [0, *(found.start() for found in _OPENING.finditer(text))]
+            text = text[:last]
+    return "(can't be read)"
 
 
 def _shown(sql: str) -> Iterator[str]:
