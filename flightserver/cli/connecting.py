@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import flightclient
 
+from flightserver.errors import InvalidRequest
 from flightserver.settings import client_environment, client_password, client_tls_roots
 
 if TYPE_CHECKING:
@@ -40,8 +43,11 @@ def open_client(arguments: argparse.Namespace, bucket: str | None = None) -> Cli
     """A client of the server that the flags or the environment name.
 
     Raises:
-        flightclient.errors.InvalidRequest: The address can't be read.
+        flightclient.errors.InvalidRequest: The address or a file can't be read.
+        InvalidRequest: A user was given without a password, and nobody can be asked for it.
     """
+    # gRPC would tell on standard error, beside our one line, why a certificate was not taken.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     user = arguments.user
     token = None if user and not arguments.token else arguments.token or client_environment()[1]
     environment = client_tls_roots()
@@ -51,8 +57,16 @@ def open_client(arguments: argparse.Namespace, bucket: str | None = None) -> Cli
         token or None,
         bucket,
         user=user,
-        password=None if user is None else client_password() or getpass.getpass(f"Password of {user}: "),
+        password=None if user is None else client_password() or _asked_password(user),
         tls_roots=roots,
         tls_certificate=arguments.tls_certificate,
         tls_key=arguments.tls_key,
     )
+
+
+def _asked_password(user: str) -> str:
+    if not sys.stdin.isatty():
+        raise InvalidRequest(
+            f"there is no terminal to ask for the password of {user!r}: put it in FLIGHTSERVER_PASSWORD"
+        )
+    return getpass.getpass(f"Password of {user}: ")

@@ -44,6 +44,7 @@ class Request:
         temporary: Whether the statement was understood before to change a temporary table, even if that is gone now.
         substrait: A query as a serialized Substrait plan, for which `sql` is a text to show; None where `sql` says it.
         transaction: The one that the statement is part of; None for one of its own.
+        repeatable: Whether the operation may be asked for again for as long as the log remembers it.
         is_cancelled: Tells whether whoever asked has gone away; must stay callable until the statement ends.
     """
 
@@ -58,6 +59,7 @@ class Request:
     given: Mapping[str, tuple[pa.Schema, list[pa.RecordBatch]]] = field(default_factory=dict)
     transaction: Transaction | None = None
     is_cancelled: Callable[[], bool] | None = None
+    repeatable: bool = False
     substrait: bytes | None = None
     drop_temporary: Callable[[str], bool] | None = None
     temporary: bool = False

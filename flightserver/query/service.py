@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from flightserver.catalog.log import Operation
+from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import Forbidden, InvalidRequest, NotFound, RequestError
 from flightserver.query.authorizing import authorize
@@ -176,8 +178,18 @@ class Queries:
     def _carry_out(self, planned: Planned, operation: str) -> int:
         with self._gate.run(planned) as (handle, _):
             rows = self._changes.carry_out(planned, operation, self._gate.guard(planned, handle))
+            self._record(planned, operation)
             handle.progress(rows, 0)
             return rows
+
+    def _record(self, planned: Planned, operation: str) -> None:
+        """Have the log know of a statement that a ticket may ask for again though it has changed nothing."""
+        request = planned.request
+        if not request.repeatable or request.transaction is not None or request.temporary:
+            return
+        if operation not in self._catalog.snapshot().operations:
+            kind = planned.statement.kind.value
+            self._catalog.commit(Transaction(Operation(operation, kind, "nothing to change", request.user), ()))
 
     def store(self, planned: Planned, page_rows: int, *, max_pages: int | None = None) -> StoredResult:
         """Run a query into the result store, to be read by pages.

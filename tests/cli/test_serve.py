@@ -11,38 +11,26 @@ import subprocess
 import sys
 import time
 import urllib.request
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import flightclient
 import pytest
+from faults.serving import ServerProcess
 from flightclient.errors import Cancelled, ConnectionFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 SERVE = [sys.executable, "-m", "flightserver.cli.main", "serve"]
-READY = re.compile(r"flightserver ready: (grpc://127\.0\.0\.1:\d+) (http://127\.0\.0\.1:\d+)\n")
 LONG = "SELECT value, repeat('x', 100) AS text FROM generate_series(1, 3000000)"
 """Some 300 MB: more than the network buffers of a client that reads slowly."""
 
 
-class Serving:
-    """A running `flightserver serve` on free ports; killed when a test forgets it."""
+class Serving(ServerProcess):
+    """A running `flightserver serve` with a grace of its own."""
 
     def __init__(self, data: Path, *flags: str, grace_seconds: float = 10) -> None:
-        self.process = subprocess.Popen(
-            [*SERVE, "--data", str(data), "--port", "0", "--http-port", "0", *flags],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"FLIGHTSERVER_SERVER_GRACE_SECONDS": str(grace_seconds)},
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        ready = READY.fullmatch(line)
-        assert ready, (line, self.process.communicate()[1])
-        self.uri, self.web = ready.groups()
+        super().__init__(data, *flags, environment={"FLIGHTSERVER_SERVER_GRACE_SECONDS": str(grace_seconds)})
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, and wait until it has been received: the port is closed then."""
@@ -54,21 +42,6 @@ class Serving:
             except OSError:
                 return
             time.sleep(0.01)
-
-    def finish(self) -> tuple[int, str]:
-        """Wait for its end; returns its exit status and log."""
-        _, log = self.process.communicate(timeout=30)
-        return self.process.returncode, log
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
 
 
 def refused(*flags: str, environment: dict[str, str] | None = None) -> str:
@@ -235,32 +208,15 @@ def test_a_setting_that_does_not_exist_is_named() -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_insecure_is_not_needed_on_the_loopback_network(tmp_path: Path, host: str) -> None:
-    process = subprocess.Popen(
-        [*SERVE, "--data", str(tmp_path / "data"), "--port", "0", "--http-port", "0", "--host", host],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith(f"flightserver ready: grpc://{host}:")
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
-    assert process.returncode == 0
+    with Serving(tmp_path / "data", "--host", host) as serving:
+        assert re.fullmatch(rf"grpc://{re.escape(host)}:\d+", serving.uri)
+        assert serving.stop()[0] == 0
 
 
 def test_every_address_may_be_listened_on_when_asked_for(tmp_path: Path) -> None:
-    command = [*SERVE, "--data", str(tmp_path / "data"), "--port", "0", "--http-port", "0", "--insecure"]
-    with subprocess.Popen(
-        [*command, "--host", "0.0.0.0"],  # noqa: S104  # what is tested
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        found = re.search(r"grpc://0\.0\.0\.0:(\d+)", process.stdout.readline())
-        assert found
-        with flightclient.connect(f"grpc://127.0.0.1:{found[1]}") as client:
+    every = "0.0.0.0"  # noqa: S104  # what is tested
+    with Serving(tmp_path / "data", "--insecure", "--host", every) as serving:
+        assert serving.uri.startswith(f"grpc://{every}:")
+        with flightclient.connect(serving.uri.replace(every, "127.0.0.1")) as client:
             assert client.tables() == []
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
-    assert process.returncode == 0
+        assert serving.stop()[0] == 0

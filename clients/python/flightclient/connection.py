@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from base64 import b64encode
 from dataclasses import dataclass
 from functools import partial
@@ -40,12 +41,32 @@ class Tls:
         """Arguments of `pyarrow.flight.connect`.
 
         Raises:
-            InvalidRequest: A file can't be read, or only one of certificate and key is given.
+            InvalidRequest: A file can't be read or is not what it should be, or only one of certificate and key is
+                given.
         """
         if (self.certificate is None) != (self.key is None):
             raise InvalidRequest("a certificate and its private key belong together: tls_certificate and tls_key")
         files = {"tls_root_certs": self.roots, "cert_chain": self.certificate, "private_key": self.key}
-        return {name: _content(file) for name, file in files.items() if file is not None}
+        contents = {name: _content(file) for name, file in files.items() if file is not None}
+        self._check(contents)
+        return contents
+
+    def _check(self, contents: dict[str, bytes]) -> None:
+        """Try the files: gRPC says of bad ones no more than that it found no address."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            if self.roots is not None:
+                context.load_verify_locations(cadata=contents["tls_root_certs"].decode("ascii", "ignore"))
+        except (ssl.SSLError, ValueError):
+            raise InvalidRequest(f"{str(self.roots)!r} doesn't hold certificates in PEM") from None
+        try:
+            if self.certificate is not None:
+                context.load_cert_chain(self.certificate, self.key, lambda: b"")
+        except (ssl.SSLError, OSError):
+            raise InvalidRequest(
+                f"{str(self.certificate)!r} and {str(self.key)!r} don't hold a certificate and its private key in PEM, "
+                "not encrypted"
+            ) from None
 
 
 def _content(file: str | PathLike[str]) -> bytes:

@@ -251,6 +251,7 @@ def _request(ticket: StatementTicket, rights: Rights) -> Request:
         timeout_seconds=ticket.query_timeout,
         rights=rights,
         operation=ticket.execution,
+        repeatable=True,
         substrait=ticket.substrait,
         temporary=ticket.temporary,
     )
