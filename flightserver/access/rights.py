@@ -217,7 +217,9 @@ class Rights:
         now = {one.id: key for key, one in newest.datasets.items()}
         datasets = {key: one for key, one in snapshot.datasets.items() if self._sees(key, now.get(one.id), past)}
         views = {key: one for key, one in snapshot.views.items() if self._sees(key, key, past)}
-        homes = {PRIMARY, *(key.bucket for key in datasets), *(key.bucket for key in views)}
+        ids = {one.id for one in datasets.values()}
+        indexes = {key: one for key, one in snapshot.indexes.items() if one.dataset_id in ids}
+        homes = {PRIMARY, *(key.bucket for key in (*datasets, *views, *indexes))}
         granted = {grant.bucket for grant in self._grants if not grant.dataset}
         every = "" in granted
         buckets = {name: one for name, one in snapshot.buckets.items() if every or name in homes or name in granted}
@@ -230,6 +232,7 @@ class Rights:
             MappingProxyType(views),
             snapshot.horizon,
             snapshot.access,
+            MappingProxyType(indexes),
         )
 
     def _sees(self, then: DatasetKey, now: DatasetKey | None, past: Snapshot | None) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from flightserver.catalog.draft import Draft
     from flightserver.catalog.entities import Dataset, View
+    from flightserver.catalog.indexes import VectorIndex
 
 
 class RenameBucket(BaseUpdate, frozen=True, tag="rename_bucket"):
@@ -56,6 +57,12 @@ class RenameBucket(BaseUpdate, frozen=True, tag="rename_bucket"):
                 draft.drop_view(view.key)
                 draft.put_view(replace(moved, version=version))
 
+        for index in list(draft.indexes.values()):
+            there = self._moved_index(index, names)
+            if there != index:
+                draft.drop_index(index.key)
+                draft.put_index(replace(there, version=version))
+
     def touches(self, key: DatasetKey) -> bool:
         """Whether the dataset is in the bucket, before or after."""
         return key.bucket in {self.name, self.new_name}
@@ -80,6 +87,13 @@ class RenameBucket(BaseUpdate, frozen=True, tag="rename_bucket"):
                 replace(each, bucket=self.new_name) if each.bucket in names else each for each in dataset.deltas
             ),
         )
+
+    def _moved_index(self, index: VectorIndex, names: Collection[str]) -> VectorIndex:
+        """The index, with the new name for any of these."""
+        generation = index.generation
+        if generation.bucket in names:
+            generation = replace(generation, bucket=self.new_name)
+        return replace(index, bucket=self.new_name if index.bucket in names else index.bucket, generation=generation)
 
     def _moved_view(self, view: View, names: Collection[str]) -> View:
         """The view, with the new name for any of these."""

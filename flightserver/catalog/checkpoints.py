@@ -32,6 +32,7 @@ import pyarrow as pa
 from flightserver.catalog.draft import Outcome  # noqa: TC001  # as datetime
 from flightserver.catalog.entities import Bucket, Dataset, View  # noqa: TC001  # as datetime
 from flightserver.catalog.identities import AccessState  # noqa: TC001  # as datetime
+from flightserver.catalog.indexes import VectorIndex  # noqa: TC001  # as datetime
 from flightserver.catalog.snapshot import Snapshot
 from flightserver.errors import AlreadyExists, FlightserverError
 
@@ -68,6 +69,7 @@ class _Contents(msgspec.Struct, frozen=True):
     views: tuple[View, ...]
     horizon: int
     access: AccessState
+    indexes: tuple[VectorIndex, ...]
 
 
 def _shape() -> str:
@@ -99,6 +101,7 @@ def encode(snapshot: Snapshot) -> bytes:
             tuple(snapshot.views.values()),
             snapshot.horizon,
             snapshot.access,
+            tuple(snapshot.indexes.values()),
         )
     )
     header = _encoder.encode(_Header(FORMAT, _SHAPE, snapshot.version, hashlib.sha256(contents).hexdigest()))
@@ -129,6 +132,7 @@ def decode(version: int, data: bytes) -> Snapshot | None:
         MappingProxyType({view.key: view for view in decoded.views}),
         decoded.horizon,
         decoded.access,
+        MappingProxyType({index.key: index for index in decoded.indexes}),
     )
 
 

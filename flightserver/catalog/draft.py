@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from flightserver.catalog.entities import Bucket, Dataset, DatasetKey, View
     from flightserver.catalog.identities import AccessState
+    from flightserver.catalog.indexes import VectorIndex
 
 OPERATIONS_KEPT = 10_000
 """How many operations are remembered: a bound on memory, far above what a ticket's lifetime sees in practice."""
@@ -63,6 +64,10 @@ class State(Protocol):
         """Views by bucket and name."""
 
     @property
+    def indexes(self) -> Mapping[DatasetKey, VectorIndex]:
+        """Vector indexes by bucket and name."""
+
+    @property
     def horizon(self) -> int:
         """Oldest version whose files are kept."""
 
@@ -85,6 +90,10 @@ class Frozen(State, Protocol):
     @property
     def views(self) -> MappingProxyType[DatasetKey, View]:
         """Views by bucket and name."""
+
+    @property
+    def indexes(self) -> MappingProxyType[DatasetKey, VectorIndex]:
+        """Vector indexes by bucket and name."""
 
     @property
     def operations(self) -> MappingProxyType[str, Outcome]:
@@ -114,6 +123,7 @@ class Draft:
         self._buckets = before.buckets.copy()
         self._datasets = before.datasets.copy()
         self._views = before.views.copy()
+        self._indexes = before.indexes.copy()
         self._operations = before.operations.copy()
         self.horizon = before.horizon
         self.access = before.access
@@ -121,6 +131,7 @@ class Draft:
         self.buckets = MappingProxyType(self._buckets)
         self.datasets = MappingProxyType(self._datasets)
         self.views = MappingProxyType(self._views)
+        self.indexes = MappingProxyType(self._indexes)
         self.operations = MappingProxyType(self._operations)
         self._forget_operations()
 
@@ -170,6 +181,14 @@ class Draft:
     def drop_view(self, key: DatasetKey) -> None:
         """Remove a view."""
         self._set(self._views, key, None)
+
+    def put_index(self, index: VectorIndex) -> None:
+        """Add an index or replace the one of its bucket and name."""
+        self._set(self._indexes, index.key, index)
+
+    def drop_index(self, key: DatasetKey) -> None:
+        """Remove an index."""
+        self._set(self._indexes, key, None)
 
     def _set(self, table: dict[Any, Any], key: object, value: object) -> None:
         self._undo.append((table, key, table.get(key)))

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from flightserver.catalog.entities import LOCAL, OLD_PRIMARY, PRIMARY, Bucket, Dataset, DatasetKey, View
+from flightserver.catalog.indexes import drop_indexes_of
 from flightserver.catalog.update_base import BaseUpdate
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class MigrateBuckets(BaseUpdate, frozen=True, tag="migrate_buckets"):
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Drop what is dropped, then move what is moved; what isn't there is passed over."""
         old = frozenset(self.names)
+        drop_indexes_of(draft, [draft.datasets[key].id for key in self.dropped if key in draft.datasets])
         for key in self.dropped:
             draft.drop_dataset(key)
             draft.drop_view(key)

@@ -169,17 +169,18 @@ class BucketFits(_Requirement, frozen=True, tag="bucket_fits"):
 
 
 class BucketHolds(_Requirement, frozen=True, tag="bucket_holds"):
-    """Exactly these datasets and views are in the bucket; names in order."""
+    """Exactly these datasets, views and vector indexes are in the bucket; names in order."""
 
     name: str
     relations: tuple[str, ...]
 
     def check(self, state: State) -> None:
         """Return when none was made, dropped or renamed."""
-        found = tuple(sorted(key.name for key in (*state.datasets, *state.views) if key.bucket == self.name))
+        every = (*state.datasets, *state.views, *state.indexes)
+        found = tuple(sorted(key.name for key in every if key.bucket == self.name))
         if found != self.relations:
             self.conflict(
-                f"bucket {self.name!r} has the {len(self.relations)} datasets and views that it had",
+                f"bucket {self.name!r} has the {len(self.relations)} datasets, views and vector indexes that it had",
                 f"it has {len(found)}, or others",
             )
 
@@ -257,6 +258,31 @@ class ViewAt(_DatasetRequirement, frozen=True, tag="view_at"):
             )
 
 
+class IndexAt(_DatasetRequirement, frozen=True, tag="index_at"):
+    """The vector index was last changed by this version; 0 means that there is none.
+
+    With `horizon`, nothing was given up for collection since it was looked at: files of before are relied upon.
+    """
+
+    version: int
+    horizon: int | None = None
+
+    def check(self, state: State) -> None:
+        """Return when the index is at the version, and the horizon where it was."""
+        found = state.indexes.get(self.key)
+        is_at = 0 if found is None else found.version
+        if is_at != self.version:
+            self.conflict(
+                f"vector index {self.key} is at version {self.version}"
+                if self.version
+                else f"there is no vector index {self.key}",
+                f"it is at version {is_at}" if is_at else "it was dropped",
+            )
+        if self.horizon is not None and state.horizon != self.horizon:
+            required = f"files of version {self.horizon} of the catalog and later ones are kept"
+            self.conflict(required, f"bucket.collect has moved that to version {state.horizon}")
+
+
 class MigrationIs(_Requirement, frozen=True, tag="migration_is"):
     """What is to be mended of old references is exactly this."""
 
@@ -295,6 +321,7 @@ Requirement = (
     | NothingAppended
     | Kept
     | ViewAt
+    | IndexAt
     | MigrationIs
     | AccessUnchanged
 )

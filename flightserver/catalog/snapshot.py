@@ -18,6 +18,7 @@ from flightserver.catalog.identities import AccessState
 from flightserver.errors import InternalError, InvalidRequest, NotFound, RequestError
 
 if TYPE_CHECKING:
+    from flightserver.catalog.indexes import VectorIndex
     from flightserver.catalog.log import Commit
 
 __all__ = ["Outcome", "Snapshot"]
@@ -26,6 +27,9 @@ _BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 _SUGGESTIONS = 3
 """Near matches that a message names: what difflib and most compilers give."""
+
+_LISTED = 10
+"""Indexes that a message names."""
 
 _COMPARED = 2_000
 """Names compared to find near matches; comparing one takes some 10 us."""
@@ -44,6 +48,7 @@ class Snapshot:
         views: By bucket and name.
         horizon: Oldest version that can be read; files that only older ones name may be gone.
         access: Who may do what.
+        indexes: Vector indexes by bucket and name.
     """
 
     version: int = 0
@@ -54,6 +59,7 @@ class Snapshot:
     views: MappingProxyType[DatasetKey, View] = field(default_factory=lambda: MappingProxyType({}))
     horizon: int = 1
     access: AccessState = field(default_factory=AccessState)
+    indexes: MappingProxyType[DatasetKey, VectorIndex] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
     def of(cls, draft: Draft) -> Self:
@@ -67,6 +73,7 @@ class Snapshot:
             draft.views,
             draft.horizon,
             draft.access,
+            draft.indexes,
         )
 
     def draft(self, time: datetime) -> Draft:
@@ -138,6 +145,35 @@ class Snapshot:
             msg = f"dataset {name!r} is in several buckets: say which of {listed}"
             raise InvalidRequest(msg)
         return there[0]
+
+    def index(self, name: str, bucket: str | None = None) -> VectorIndex:
+        """Find a vector index by name; which bucket None means is as of `dataset`.
+
+        Raises:
+            NotFound: There is none; the message names those that there are.
+            InvalidRequest: Several buckets other than `primary` have it; the message names them.
+        """
+        keys = [DatasetKey(PRIMARY, name), *(DatasetKey(each, name) for each in self.buckets)]
+        found = [
+            self.indexes[key] for key in dict.fromkeys(keys) if key in self.indexes and bucket in {None, key.bucket}
+        ]
+        if not found:
+            if bucket is not None and bucket not in self.buckets:
+                raise self._no_bucket(bucket)
+            where = "" if bucket is None else f" in bucket {bucket!r}"
+            there = sorted(str(key) for key in self.indexes)
+            more = f" and {len(there) - _LISTED} more" if there[_LISTED:] else ""
+            raise NotFound(
+                f"there is no vector index {name!r}{where}; there are: {', '.join(there[:_LISTED]) or 'none'}{more}"
+            )
+        if len(found) > 1 and found[0].bucket != PRIMARY:
+            listed = ", ".join(sorted(str(one.key) for one in found))
+            raise InvalidRequest(f"vector index {name!r} is in several buckets: say which of {listed}")
+        return found[0]
+
+    def dataset_of(self, index: VectorIndex) -> Dataset | None:
+        """The dataset that an index is about; None when it isn't in this snapshot."""
+        return next((one for one in self.datasets.values() if one.id == index.dataset_id), None)
 
     def _named(self, key: DatasetKey) -> Dataset | View | None:
         return self.datasets.get(key) or self.views.get(key)

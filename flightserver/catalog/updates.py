@@ -45,6 +45,7 @@ from flightserver.catalog.identity_updates import (
     PutUser,
     TagColumns,
 )
+from flightserver.catalog.indexes import CreateIndex, DropIndex, MoveIndex, PutGeneration, drop_indexes_of
 from flightserver.catalog.migration import MigrateBuckets
 from flightserver.catalog.move_updates import MoveDataset
 from flightserver.catalog.row_updates import RemoveRows, RestoreDataset, RewriteSegments
@@ -58,15 +59,19 @@ __all__ = [
     "AlterDataset",
     "AppendSegments",
     "CreateDataset",
+    "CreateIndex",
     "DropBucket",
     "DropDataset",
+    "DropIndex",
     "DropPolicy",
     "DropRole",
     "DropUser",
     "DropView",
     "MigrateBuckets",
     "MoveDataset",
+    "MoveIndex",
     "PutBucket",
+    "PutGeneration",
     "PutPolicy",
     "PutRole",
     "PutUser",
@@ -96,20 +101,24 @@ class PutBucket(BaseUpdate, frozen=True, tag="put_bucket"):
 
 
 class DropBucket(BaseUpdate, frozen=True, tag="drop_bucket"):
-    """Forget a bucket and the datasets in it. Objects aren't touched."""
+    """Forget a bucket, and the datasets and indexes in it. Objects aren't touched."""
 
     name: str
 
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
-        """Remove the bucket and its datasets."""
+        """Remove the bucket and what is in it."""
         if self.name == PRIMARY:
             msg = f"bucket {PRIMARY!r} can't be dropped: it holds the catalog"
             raise InvalidRequest(msg)
         if self.name not in draft.buckets:
             msg = f"there is no bucket {self.name!r}; there are: {', '.join(sorted(draft.buckets))}"
             raise NotFound(msg)
-        for key in [key for key in draft.datasets if key.bucket == self.name]:
-            draft.drop_dataset(key)
+        datasets = [dataset for key, dataset in draft.datasets.items() if key.bucket == self.name]
+        drop_indexes_of(draft, [dataset.id for dataset in datasets])
+        for dataset in datasets:
+            draft.drop_dataset(dataset.key)
+        for key in [key for key in draft.indexes if key.bucket == self.name]:
+            draft.drop_index(key)
         draft.drop_bucket(self.name)
 
     def touches(self, key: DatasetKey) -> bool:
@@ -136,11 +145,13 @@ class CreateDataset(BaseUpdate, frozen=True, tag="create_dataset"):
 
 
 class DropDataset(DatasetUpdate, frozen=True, tag="drop_dataset"):
-    """Forget a dataset. Objects aren't touched."""
+    """Forget a dataset and its indexes. Objects aren't touched."""
 
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Remove the dataset."""
-        draft.drop_dataset(self.find(draft).key)
+        dataset = self.find(draft)
+        drop_indexes_of(draft, [dataset.id])
+        draft.drop_dataset(dataset.key)
 
 
 class AppendSegments(DatasetUpdate, frozen=True, tag="append_segments"):
@@ -227,5 +238,9 @@ Update = (
     | PutPolicy
     | DropPolicy
     | TagColumns
+    | CreateIndex
+    | PutGeneration
+    | MoveIndex
+    | DropIndex
 )
 """Everything that a commit can say."""

@@ -191,7 +191,8 @@ class BucketService:
         bucket = self._bucket(snapshot, name)
         datasets = [key for key in snapshot.datasets if key.bucket == name]
         views = [key for key in snapshot.views if key.bucket == name]
-        names = tuple(sorted(key.name for key in (*datasets, *views)))
+        indexes = [key for key in snapshot.indexes if key.bucket == name]
+        names = tuple(sorted(key.name for key in (*datasets, *views, *indexes)))
         if names and contents is None:
             msg = (
                 f"bucket {name!r} isn't empty, it has {_listed(names)}: say by `contents` what becomes of their files, "

@@ -101,7 +101,7 @@ def test_a_renaming_that_cannot_be_changes_nothing(
         (BucketFits(Bucket("x", LOCAL, "buckets/one/x")), "the root of 'one' is the same, inside or above"),
         (BucketFits(Bucket("x", S3, s3=S3Place("lake"))), "the place on S3 of 'cloud' is the same, inside or above"),
         (BucketFits(Bucket("cloud", LOCAL), instead_of="one"), "bucket 'cloud' exists already"),
-        (BucketHolds("one", ()), "has the 0 datasets and views that it had, but it has 2, or others"),
+        (BucketHolds("one", ()), "has the 0 datasets, views and vector indexes that it had, but it has 2, or others"),
         (BucketHolds("one", ("few", "dogs")), "or others"),
     ],
 )
