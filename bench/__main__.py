@@ -7,7 +7,7 @@ import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
-from bench import caching, catalogs, compaction, federation, latency, memory, merging, pages, throughput, tpch
+from bench import caching, catalogs, compaction, federation, latency, memory, merging, pages, throughput, tpch, vectors
 from bench.context import FULL, QUICK, Context
 from bench.measure import machine
 
@@ -22,6 +22,7 @@ MEASUREMENTS = {
     "compaction": compaction.measure,
     "federation": federation.measure,
     "tpch": tpch.measure,
+    "vectors": vectors.measure,
 }
 
 

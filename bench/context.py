@@ -20,6 +20,9 @@ class Effort:
         seconds: How long one round of a latency measurement lasts.
         datasets: Size of the large catalog.
         rows: Of the table of orders that is changed, cached and compacted.
+        vectors: How many are searched.
+        dimension: Numbers of each.
+        searches: How many vectors are searched for in a round.
     """
 
     name: str
@@ -28,10 +31,33 @@ class Effort:
     seconds: float
     datasets: int
     rows: int
+    vectors: int
+    dimension: int
+    searches: int
 
 
-FULL = Effort("full", scale=1.0, repeats=5, seconds=4.0, datasets=10_000, rows=1_000_000)
-QUICK = Effort("quick", scale=0.1, repeats=3, seconds=1.0, datasets=1_000, rows=100_000)
+FULL = Effort(
+    "full",
+    scale=1.0,
+    repeats=5,
+    seconds=4.0,
+    datasets=10_000,
+    rows=1_000_000,
+    vectors=100_000,
+    dimension=768,
+    searches=200,
+)
+QUICK = Effort(
+    "quick",
+    scale=0.1,
+    repeats=3,
+    seconds=1.0,
+    datasets=1_000,
+    rows=100_000,
+    vectors=30_000,  # fewer than 20,000 would be compared without the codes of the index
+    dimension=128,
+    searches=20,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,10 @@ from flightserver.tables.segments import Layout
 from flightserver.tables.versions import Versions
 from flightserver.tables.writes import Tables
 from flightserver.telemetry import Events, Metrics
+from flightserver.vectors.frames import Frames
+from flightserver.vectors.refreshing import AutoRefresh
+from flightserver.vectors.searching import Searcher
+from flightserver.vectors.service import Indexes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,6 +137,8 @@ class Lakehouse:
     auto_compaction: AutoCompaction
     results: ResultStore
     cache: Cache
+    indexes: Indexes
+    auto_refresh: AutoRefresh
     information_schema: InformationSchema
     metrics: Metrics
     events: Events
@@ -191,7 +197,9 @@ class Lakehouse:
         }
         past = PastTables(catalog)
         external = ExternalTables(Locations((data / "inbox", *settings.ingest.roots)))
-        sources = Sources(cache.partitions, tables.dead, AttachedTables(external).table, past.scope)
+        frames = Frames(buckets, own / "vectors", settings.vectors.open_bytes)
+        searcher = Searcher(frames, buckets, tables.dead, events)
+        sources = Sources(cache.partitions, tables.dead, AttachedTables(external).table, past.scope, searcher)
         engine = Engine(query, own / "spill", buckets, sources, fixed, watchdog)
         streams = RowStreams(engine, tables, catalog)
         ingest = Ingest(streams, catalog, uploads, roots, limits, Fetcher(buckets, uploads))
@@ -209,13 +217,11 @@ class Lakehouse:
         collector = _collector(catalog, buckets, settings.catalog)
         compactor = _compactor(catalog, buckets, layout, tables.dead, settings)
         auto_compaction = AutoCompaction(compactor, catalog, settings.compaction, events)
-        auto_compaction.start()
-        keeper.start()
+        indexes = Indexes(catalog, buckets, collector, frames)
+        auto_refresh = AutoRefresh(indexes, catalog, settings.vectors, events)
         expiry = Expiry(catalog, buckets, events, settings.buckets.expire_seconds)
-        expiry.start()
         mirror = Mirror(catalog, buckets, events, settings.buckets.mirror_seconds)
-        mirror.start()
-        return cls(
+        opened = cls(
             settings=settings,
             server_name=server_name,
             buckets=buckets,
@@ -251,10 +257,15 @@ class Lakehouse:
             auto_compaction=auto_compaction,
             results=results,
             cache=cache,
+            indexes=indexes,
+            auto_refresh=auto_refresh,
             information_schema=information_schema,
             metrics=_observe(metrics, admission, catalog, results),
             events=events,
         )
+        for thread in (keeper, auto_compaction, auto_refresh, expiry, mirror):
+            thread.start()
+        return opened
 
     @property
     def has_users(self) -> bool:
@@ -267,6 +278,7 @@ class Lakehouse:
         self.expiry.stop()
         self.mirror.stop()
         self.auto_compaction.stop()
+        self.auto_refresh.stop()
         self.transactions.close()
         self.temporary.close()
         self.engine.close()

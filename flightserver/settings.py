@@ -222,6 +222,17 @@ class AccessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jwt_algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA", "PS256")
 
 
+class VectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Vector indexes."""
+
+    refresh_seconds: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    """Between two looks at all indexes."""
+    refresh_ratio: Annotated[float, msgspec.Meta(ge=0)] = 0.2
+    """Share of a dataset's rows that its index lacks, from which on it is refreshed; 0 leaves it to `index.refresh`."""
+    open_bytes: Annotated[int, msgspec.Meta(ge=1)] = 16 * GIB
+    """Of indexes that are mapped into memory; those of S3 buckets are copied to the data directory for that."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All sections."""
 
@@ -238,6 +249,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     results: ResultSettings = msgspec.field(default_factory=ResultSettings)
     cache: CacheSettings = msgspec.field(default_factory=CacheSettings)
     access: AccessSettings = msgspec.field(default_factory=AccessSettings)
+    vectors: VectorSettings = msgspec.field(default_factory=VectorSettings)
 
     def rows(self) -> list[tuple[str, str]]:
         """Each setting as (`section.name`, value), for `system.settings`.

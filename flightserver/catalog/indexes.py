@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
     from flightserver.catalog.draft import Draft
 
-METRICS = ("cosine", "l2", "dot")
+COSINE = "cosine"
+"""The metric that needs a direction."""
+L2 = "l2"
+METRICS = (COSINE, L2, "dot")
 """1 - cosine of the angle; Euclidean distance; negated inner product. The nearest have the least of it."""
 
 PRECISIONS = ("float32", "float16")

@@ -8,7 +8,8 @@ one of these names and a directory of its own, or that is on S3, is a bucket lik
 A migration is planned on a snapshot and committed with the requirement that its plan is still the same
 (`flightserver.catalog.requirements.MigrationIs`), so that nothing that is written meanwhile is left out. Where
 two entries get the same name, that with the newest version stays and the others are dropped; of equal ones that of
-`primary` stays. What the text of a view says isn't changed.
+`primary` stays. Vector indexes in a bucket that is forgotten come along in the same way. What the text of a view says
+isn't changed.
 
 Invariant: after a migration the plan is empty.
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from flightserver.catalog.draft import Draft, State
+    from flightserver.catalog.indexes import VectorIndex
 
 
 class MigrateBuckets(BaseUpdate, frozen=True, tag="migrate_buckets"):
@@ -61,6 +63,13 @@ class MigrateBuckets(BaseUpdate, frozen=True, tag="migrate_buckets"):
             if view is not None:
                 draft.drop_view(key)
                 draft.put_view(_mended_view(view, old, version))
+        for index in sorted(draft.indexes.values(), key=_age):
+            if index.bucket in old:
+                draft.drop_index(index.key)
+                mended = _mended_index(index, old, version)
+                other = draft.indexes.get(mended.key)
+                if other is None or _age(index) < _age(other):
+                    draft.put_index(mended)
         for name in self.buckets:
             draft.drop_bucket(name)
 
@@ -163,7 +172,7 @@ def _refers(one: Dataset | View, aliases: set[str]) -> bool:
     return not places.isdisjoint(aliases)
 
 
-def _age(one: Dataset | View) -> tuple[int, bool, str]:
+def _age(one: Dataset | View | VectorIndex) -> tuple[int, bool, str]:
     return -one.version, one.bucket != PRIMARY, one.bucket
 
 
@@ -179,6 +188,11 @@ def _mended_view(view: View, old: frozenset[str], version: int) -> View:
     return replace(
         view, bucket=_mended(view.bucket, old), default_bucket=bucket, default_schema=schema, version=version
     )
+
+
+def _mended_index(index: VectorIndex, old: frozenset[str], version: int) -> VectorIndex:
+    generation = replace(index.generation, bucket=_mended(index.generation.bucket, old))
+    return replace(index, bucket=_mended(index.bucket, old), generation=generation, version=version)
 
 
 def _mended(bucket: str, old: frozenset[str]) -> str:

@@ -70,6 +70,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
         commands.add_parser("ingest", help="upload a file into a dataset"): "ingest",
         commands.add_parser("action", help="call an action; each answer is one line of JSON"): "action",
         commands.add_parser("buckets", help="list, create, check, change and drop buckets"): "buckets",
+        commands.add_parser("indexes", help="list, create, refresh, move and drop vector indexes"): "indexes",
         commands.add_parser("users", help="make, change and forget users and their tokens"): "users",
         commands.add_parser("roles", help="make roles, and grant them privileges"): "roles",
         commands.add_parser("policies", help="hide rows and values from some roles"): "policies",

@@ -1,15 +1,15 @@
 """Mirrors: copies in the bucket `rescue` of what other buckets hold, from which reads are served when those can't.
 
-Theory of operation: a mirror of a dataset is every file that its newest version names, under the same key in
-`rescue` (`flightserver.federation.rescue` reads them). What is there with the right size isn't copied again. A bucket
-whose description says so (`Bucket.mirrored`) is kept mirrored by a thread: it looks at all datasets from time to
-time and copies what has been added. Several servers may do so on the same data; one of two that copy the same file
-finds it there.
+Theory of operation: a mirror of a dataset or vector index is every file that its newest version names, under the same
+key in `rescue` (`flightserver.federation.rescue` reads them). What is there with the right size isn't copied again. A
+bucket whose description says so (`Bucket.mirrored`) is kept mirrored by a thread: it looks at all datasets and indexes
+from time to time and copies what has been added. Several servers may do so on the same data; one of two that copy the
+same file finds it there.
 
 What newer versions no longer name stays in `rescue` as long as in the home bucket: `bucket.collect` deletes there
-what no version of any bucket's datasets within retention names.
+what no version within retention names, of whatever bucket.
 
-Only the thread touches `_known`, the parts of datasets that it has seen in `rescue`; it forgets them each
+Only the thread touches `_known`, the parts of datasets and indexes that it has seen in `rescue`; it forgets them each
 `_AGAIN_SECONDS` and looks again, because somebody may have lost or replaced that bucket.
 """
 
@@ -22,19 +22,20 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from flightserver.catalog.entities import RESCUE
+from flightserver.catalog.entities import RESCUE, Dataset
 from flightserver.catalog.requirements import BucketUnchanged
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import PutBucket
 from flightserver.errors import FlightserverError, InvalidRequest, NotFound
 from flightserver.periodic import Periodic
-from flightserver.tables.moving import Copied, Step, copied_parts, parts_of
+from flightserver.tables.moving import Copied, Step, copied_parts, parts_of, parts_of_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from flightserver.catalog.catalog import Catalog
-    from flightserver.catalog.entities import Bucket, Dataset
+    from flightserver.catalog.entities import Bucket
+    from flightserver.catalog.indexes import VectorIndex
     from flightserver.catalog.log import Operation
     from flightserver.catalog.snapshot import Snapshot
     from flightserver.storage.buckets import Buckets
@@ -43,9 +44,9 @@ if TYPE_CHECKING:
     from flightserver.telemetry import Events
 
 MIRRORED = "mirrored"
-"""Kind of the event of a dataset whose mirror the thread has brought up to date."""
+"""Kind of the event of a dataset or vector index whose mirror the thread has brought up to date."""
 FAILED = "mirror failed"
-"""Kind of the event of a dataset that the thread couldn't mirror."""
+"""Kind of the event of a dataset or vector index that the thread couldn't mirror."""
 
 _AGAIN_SECONDS = 3600.0
 
@@ -55,7 +56,7 @@ class Mirrored:
     """What mirroring has done.
 
     Attributes:
-        bucket: Whose datasets.
+        bucket: Whose datasets and vector indexes.
         objects: How many files were copied to `rescue`.
         bytes: Their size.
         already: How many more were there.
@@ -73,7 +74,7 @@ class Mirror:
     """Mirrors buckets, now or all the time; `start` begins the latter, `stop` ends it.
 
     Args:
-        catalog: Where datasets are known.
+        catalog: Where datasets and indexes are known.
         buckets: Where their files lie.
         events: Told what the thread does.
         seconds: Between two looks of the thread.
@@ -106,7 +107,11 @@ class Mirror:
         self._looks.stop()
 
     def mirror(self, bucket: str, dataset: str | None = None) -> Generator[Step | Mirrored]:
-        """Copy to `rescue` what it lacks of a bucket's datasets, or of one; whoever stops iterating stops it.
+        """Copy to `rescue` what it lacks of a bucket; whoever stops iterating stops it.
+
+        Args:
+            bucket: Whose datasets and vector indexes.
+            dataset: One of its datasets alone, and the indexes of that, in whatever bucket they are.
 
         Yields:
             Steps and, last, the result.
@@ -115,16 +120,19 @@ class Mirror:
             NotFound: There is no such bucket or dataset, or no bucket `rescue`.
             InvalidRequest: The bucket is `rescue`, or the dataset attached.
             AlreadyExists: An object of another size has the key of a file.
+            LimitExceeded: An index is larger than a put below `_vectors/` may be in `rescue`.
             BackendUnavailable: A file can't be read or written.
         """
         snapshot = self._catalog.snapshot()
         found = _mirrorable(snapshot, bucket)
         if dataset is None:
             datasets = [one for key, one in snapshot.datasets.items() if key.bucket == bucket]
+            indexes = [one for key, one in snapshot.indexes.items() if key.bucket == bucket]
         else:
             datasets = [snapshot.dataset(dataset, bucket)]
             _refuse_attached(datasets[0])
-        parts = self._parts(datasets)
+            indexes = [one for one in snapshot.indexes.values() if one.dataset_id == datasets[0].id]
+        parts = self._parts((*datasets, *indexes))
         copied = yield from self._copy(parts)
         yield Mirrored(bucket, copied.objects, copied.bytes, copied.already, found.mirrored)
 
@@ -154,28 +162,38 @@ class Mirror:
             return
         if RESCUE not in snapshot.buckets:
             return
-        for key, dataset in snapshot.datasets.items():
+        every: list[Dataset | VectorIndex] = [*snapshot.datasets.values(), *snapshot.indexes.values()]
+        for one in every:
             if self._looks.stopped.is_set():
                 return
-            if snapshot.buckets[key.bucket].mirrored:
-                self._look_at(dataset)
+            if snapshot.buckets[one.bucket].mirrored:
+                self._look_at(one, snapshot)
 
-    def _look_at(self, dataset: Dataset) -> None:
-        parts = [part for part in self._parts([dataset]) if (part.bucket, part.place) not in self._known]
+    def _look_at(self, one: Dataset | VectorIndex, snapshot: Snapshot) -> None:
+        parts = [part for part in self._parts([one]) if (part.bucket, part.place) not in self._known]
         if not parts:
             return
         try:
             copied = self._copied_unless_stopped(parts)
         except FlightserverError as error:
-            self._events.record(FAILED, dataset.bucket, dataset.name, error=error.message, code=error.code)
+            self._tell(FAILED, one, snapshot, error=error.message, code=error.code)
             return
         except OSError as error:
-            self._events.record(FAILED, dataset.bucket, dataset.name, error=error.strerror or "input/output error")
+            self._tell(FAILED, one, snapshot, error=error.strerror or "input/output error")
             return
         if copied is not None:
             self._known.update((part.bucket, part.place) for part in parts)
             if copied.objects:
-                self._events.record(MIRRORED, dataset.bucket, dataset.name, **asdict(copied))
+                self._tell(MIRRORED, one, snapshot, **asdict(copied))
+
+    def _tell(self, kind: str, one: Dataset | VectorIndex, snapshot: Snapshot, **detail: object) -> None:
+        """Record an event; that of an index is one of its dataset, and names the index."""
+        if isinstance(one, Dataset):
+            self._events.record(kind, one.bucket, one.name, **detail)
+            return
+        dataset = snapshot.dataset_of(one)
+        bucket, name = ("", "") if dataset is None else dataset.key
+        self._events.record(kind, bucket, name, index=str(one.key), **detail)
 
     def _copied_unless_stopped(self, parts: Iterable[Part]) -> Copied | None:
         with closing(self._copy(parts)) as copying:
@@ -187,9 +205,11 @@ class Mirror:
                     return copied
         return None
 
-    def _parts(self, datasets: Iterable[Dataset]) -> list[Part]:
+    def _parts(self, wanted: Iterable[Dataset | VectorIndex]) -> list[Part]:
         """All parts of these that aren't in `rescue` as their home."""
-        every = (part for dataset in datasets for part in parts_of(dataset))
+        every = (
+            part for one in wanted for part in (parts_of(one) if isinstance(one, Dataset) else [parts_of_index(one)])
+        )
         return [part for part in every if self._buckets.get(part.bucket).name != RESCUE]
 
     def _copy(self, parts: Iterable[Part]) -> Generator[Step, None, Copied]:
@@ -197,7 +217,7 @@ class Mirror:
 
 
 def _may_stay(_meta: ObjectMeta, _part: Part) -> bool:
-    """Any copy in `rescue` of what the newest version of a dataset names is live there."""
+    """Any copy in `rescue` of what the newest version of a dataset or index names is live there."""
     return True
 
 

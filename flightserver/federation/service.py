@@ -4,7 +4,8 @@ Theory of operation: a bucket is a description in the catalog. Its place is made
 it, so that whoever is killed in between leaves an empty directory or S3 bucket and nothing else, and the same request
 works afterwards. What may not change between looking and committing is a requirement of the commit. Objects
 are deleted after the commit that drops their bucket, and only those that a version of this catalog names, and staging:
-other things that lie in the same place aren't ours.
+other things that lie in the same place aren't ours. Vector indexes of its datasets go with a bucket wherever they are;
+what lies of those in other buckets is garbage there (`flightserver.tables.collecting`).
 
 Every change ends with a look of the keeper at the catalog; other servers take it up at their next look.
 """
@@ -40,6 +41,7 @@ from flightserver.federation.prefixes import CATALOG
 from flightserver.federation.probing import probe
 from flightserver.storage import posix
 from flightserver.storage.objects import STAGING, TEMPORARY
+from flightserver.tables.collecting import keys_begin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,10 +88,12 @@ class Dropped:
     Attributes:
         datasets: How many datasets and attached datasets were in the bucket.
         objects: How many objects were deleted.
+        indexes: How many vector indexes were in the bucket, or in others about its datasets.
     """
 
     datasets: int
     objects: int
+    indexes: int
 
 
 class BucketService:
@@ -172,7 +176,8 @@ class BucketService:
 
         Args:
             name: Its name.
-            contents: What becomes of the files of its datasets: `keep` or `delete`; None for a bucket without any.
+            contents: What becomes of the files of its datasets and vector indexes: `keep` or `delete`; None for a
+                bucket without any.
             operation: Who does it.
 
         Yields:
@@ -191,11 +196,12 @@ class BucketService:
         bucket = self._bucket(snapshot, name)
         datasets = [key for key in snapshot.datasets if key.bucket == name]
         views = [key for key in snapshot.views if key.bucket == name]
-        indexes = [key for key in snapshot.indexes if key.bucket == name]
+        indexes = sorted(key for key in snapshot.indexes if key.bucket == name)
         names = tuple(sorted(key.name for key in (*datasets, *views, *indexes)))
         if names and contents is None:
+            there = [*sorted(key.name for key in (*datasets, *views)), *(f"vector index {key.name}" for key in indexes)]
             msg = (
-                f"bucket {name!r} isn't empty, it has {_listed(names)}: say by `contents` what becomes of their files, "
+                f"bucket {name!r} isn't empty, it has {_listed(there)}: say by `contents` what becomes of their files, "
                 f"{KEEP!r} or {DELETE!r}"
             )
             raise InvalidRequest(msg)
@@ -214,7 +220,7 @@ class BucketService:
             for step in self._delete(opened, (name, *bucket.former)):
                 deleted = step.done
                 yield step
-        yield Dropped(len(datasets), deleted)
+        yield Dropped(len(datasets), deleted, _indexes_dropped(snapshot, name))
 
     def rename(self, name: str, to: str, operation: Operation) -> Bucket:
         """Call a bucket by another name. No object moves.
@@ -289,12 +295,12 @@ class BucketService:
         """Delete what versions name in the bucket, and staging."""
         done = 0
         try:
-            prefixes = [STAGING, *sorted(self._collector.places(names))]
+            prefixes = [STAGING, *sorted(map(keys_begin, self._collector.places(names)))]
             for number, prefix in enumerate(prefixes, 1):
-                below = prefix if prefix.endswith(("/", ".parquet")) else f"{prefix}/"
-                for meta in opened.objects.list(below):
-                    opened.objects.delete(meta.key)
-                    done += 1
+                for meta in opened.objects.list(prefix):
+                    if prefix.endswith("/") or meta.key == prefix:
+                        opened.objects.delete(meta.key)
+                        done += 1
                 if number % _STEP == 0:
                     yield Step("delete", done, 0)
         except FlightserverError as error:
@@ -363,6 +369,12 @@ def _check_unused(snapshot: Snapshot, bucket: Bucket) -> None:
             "with sort_by, or dataset.move, writes them anew"
         )
         raise InvalidRequest(msg)
+
+
+def _indexes_dropped(snapshot: Snapshot, bucket: str) -> int:
+    """How many vector indexes go with a bucket: those in it, and those of its datasets wherever they are."""
+    datasets = {one.id for one in snapshot.datasets.values() if one.bucket == bucket}
+    return sum(one.bucket == bucket or one.dataset_id in datasets for one in snapshot.indexes.values())
 
 
 def _homes(dataset: Dataset) -> set[str]:

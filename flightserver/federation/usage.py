@@ -1,9 +1,9 @@
-"""How much lies in a bucket, by what it is and by dataset.
+"""How much lies in a bucket, by what it is, by dataset and by vector index.
 
 Theory of operation: the bucket is listed once, in key order, and each object is counted by its key. Only counters are
-held, and the segments and deltas that versions within retention name, so that memory doesn't grow with the number of
-objects. Those of the newest version belong to the dataset that names them, whatever directory they lie in; what only
-earlier versions name is counted as the past of the directory's dataset.
+held, and what versions within retention name, so that memory doesn't grow with the number of objects. What the newest
+version names belongs to the dataset or index that names it, whatever directory it lies in; what only earlier versions
+name is counted as the past of what the directory is called after.
 
 Listing is no snapshot: what is written or deleted meanwhile may or may not be counted.
 """
@@ -21,20 +21,22 @@ from flightserver.federation.opening import unreachable
 from flightserver.federation.prefixes import CATALOG
 from flightserver.storage.limits import VECTORS
 from flightserver.storage.objects import STAGING
-from flightserver.tables.collecting import DATASETS, place_of
+from flightserver.tables.collecting import place_of
+from flightserver.tables.moving import parts_of, parts_of_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flightserver.catalog.entities import Dataset, DatasetKey
+    from flightserver.catalog.entities import DatasetKey
     from flightserver.catalog.snapshot import Snapshot
     from flightserver.storage.buckets import OpenBucket
     from flightserver.storage.objects import ObjectMeta
-    from flightserver.tables.collecting import Collector, Place
+    from flightserver.tables.collecting import Collector
+    from flightserver.tables.moving import Part
 
 KINDS = ("datasets", "deltas", "garbage", "pending", "vectors", "staging", "catalog", "other")
 """Segments and deltas that a version within retention names; what no version names and `bucket.collect` deletes; what
-no version names yet; the rest by prefix."""
+no version names yet; the rest by prefix. Generations of vector indexes that a version names are of `vectors`."""
 
 _PREFIXES = {VECTORS: "vectors", STAGING: "staging", CATALOG: "catalog"}
 _STEP = 1000
@@ -55,8 +57,8 @@ class Amount:
 
 
 @dataclass(frozen=True, slots=True)
-class DatasetUsage:
-    """What a dataset has in a bucket: in its newest version, and in earlier ones within retention alone."""
+class Holding:
+    """What a dataset or index has in a bucket: in its newest version, and in earlier ones within retention alone."""
 
     newest: Amount = field(default_factory=Amount)
     past: Amount = field(default_factory=Amount)
@@ -70,11 +72,13 @@ class Usage:
         total: All of it.
         kinds: By each of `KINDS`.
         datasets: By home bucket and name of datasets.
+        indexes: By home bucket and name of vector indexes.
     """
 
     total: Amount = field(default_factory=Amount)
     kinds: dict[str, Amount] = field(default_factory=lambda: {kind: Amount() for kind in KINDS})
-    datasets: dict[tuple[str, str], DatasetUsage] = field(default_factory=dict)
+    datasets: dict[tuple[str, str], Holding] = field(default_factory=dict)
+    indexes: dict[tuple[str, str], Holding] = field(default_factory=dict)
 
 
 def measure(bucket: OpenBucket, snapshot: Snapshot, collector: Collector) -> Iterator[int | Usage]:
@@ -82,7 +86,7 @@ def measure(bucket: OpenBucket, snapshot: Snapshot, collector: Collector) -> Ite
 
     Args:
         bucket: Which.
-        snapshot: Says what datasets have now.
+        snapshot: Says what datasets and indexes have now.
         collector: Says what earlier versions have.
 
     Yields:
@@ -105,7 +109,8 @@ def measure(bucket: OpenBucket, snapshot: Snapshot, collector: Collector) -> Ite
         usage.kinds[kind].add(meta.size)
         if place is not None and place in live:
             key = owners.get(place)
-            found = usage.datasets.setdefault(key or (name, _directory_name(place)), DatasetUsage())
+            holdings = usage.indexes if place.startswith(VECTORS) else usage.datasets
+            found = holdings.setdefault(key or (name, _directory_name(place)), Holding())
             (found.newest if key else found.past).add(meta.size)
         if usage.total.objects % _STEP == 0:
             yield usage.total.objects
@@ -115,27 +120,26 @@ def measure(bucket: OpenBucket, snapshot: Snapshot, collector: Collector) -> Ite
 def _kind(meta: ObjectMeta, place: str | None, live: set[str], collector: Collector) -> str:
     if place is None:
         return next((kind for prefix, kind in _PREFIXES.items() if meta.key.startswith(prefix)), "other")
+    if place in live and place.startswith(VECTORS):
+        return "vectors"
     if place in live:
         return "datasets" if meta.key != place else "deltas"
     return "pending" if collector.is_young(meta.modified) else "garbage"
 
 
 def _owners(snapshot: Snapshot, bucket: str) -> dict[str, DatasetKey]:
-    """The datasets of segments and deltas that the newest version has in a bucket, or in those that it rescues."""
+    """Whose what the newest version has in a bucket is, or in those that it rescues: datasets and indexes by places."""
     return {
-        place: dataset.key
-        for dataset in snapshot.datasets.values()
-        for where, place in _places(dataset)
-        if bucket in {home(snapshot.buckets, where), RESCUE}
+        part.place: key for key, part in _parts(snapshot) if bucket in {home(snapshot.buckets, part.bucket), RESCUE}
     }
 
 
-def _places(dataset: Dataset) -> Iterator[Place]:
-    for segment in dataset.segments:
-        yield segment.bucket, segment.directory
-    for delta in dataset.deltas:
-        yield delta.bucket, delta.key
+def _parts(snapshot: Snapshot) -> Iterator[tuple[DatasetKey, Part]]:
+    for dataset in snapshot.datasets.values():
+        yield from ((dataset.key, part) for part in parts_of(dataset))
+    for index in snapshot.indexes.values():
+        yield index.key, parts_of_index(index)
 
 
 def _directory_name(place: str) -> str:
-    return unquote(place.removeprefix(DATASETS).partition("/")[0])
+    return unquote(place.split("/")[1])

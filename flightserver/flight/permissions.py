@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from flightserver.catalog.entities import DatasetKey
 from flightserver.errors import Forbidden
-from flightserver.flight.scoping import scope_of
+from flightserver.flight.scoping import index_of, scope_of
 from flightserver.flight.sql import messages as m
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ class OnDataset:
     Attributes:
         queries: Knows what names mean.
         privileges: All of them are needed.
-        create_in: Field of the request with a bucket in which the caller must be allowed to create as well.
+        create_in: Field of the request with a bucket in which the caller must be allowed to create as well; where it
+            is null, in the bucket of the dataset.
     """
 
     queries: Queries
@@ -87,6 +88,29 @@ class OnDataset:
         scope = scope_of(self.queries, call, request.bucket)
         found = scope.relation(request.dataset, request.bucket)
         call.rights.require(self.privileges, found.key, scope.now(found))
+        if self.create_in:
+            to = getattr(request, self.create_in)
+            call.rights.require_create(found.bucket if to is None else to)
+
+
+@dataclass(frozen=True, slots=True)
+class OnIndex:
+    """Privileges on the dataset of the vector index that the request names.
+
+    Attributes:
+        queries: Knows what names mean.
+        privileges: All of them are needed.
+        create_in: Field of the request with a bucket in which the caller must be allowed to create as well.
+    """
+
+    queries: Queries
+    privileges: tuple[Privilege, ...]
+    create_in: str = ""
+
+    def check(self, call: CallContext, what: str, request: Any) -> None:  # noqa: ARG002  # as above
+        """Return when the caller has the privileges."""
+        _, dataset = index_of(self.queries, call, request)
+        call.rights.require(self.privileges, dataset.key, dataset)
         if self.create_in:
             call.rights.require_create(getattr(request, self.create_in))
 

@@ -20,6 +20,7 @@ from flightserver.flight.actions.cache import CacheActions
 from flightserver.flight.actions.catalog import catalog_actions
 from flightserver.flight.actions.changes import ChangeActions
 from flightserver.flight.actions.datasets import DatasetActions
+from flightserver.flight.actions.indexes import IndexActions
 from flightserver.flight.actions.ingest import ingest_actions
 from flightserver.flight.actions.interop import InteropActions
 from flightserver.flight.actions.maintenance import MaintenanceActions
@@ -142,6 +143,7 @@ class Service:
                 *VersionActions(lakehouse).actions(),
                 *MaintenanceActions(lakehouse).actions(),
                 *MovingActions(lakehouse).actions(),
+                *IndexActions(lakehouse).actions(),
                 *BucketObjectActions(lakehouse).actions(),
                 *UserActions(lakehouse.administration, lakehouse.catalog).actions(),
                 *AccessActions(lakehouse.administration, lakehouse.catalog, lakehouse.queries.check_policy).actions(),

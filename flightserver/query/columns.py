@@ -188,7 +188,8 @@ def _relation(schema: str | None, name: str, scope: Scope) -> _Table | None:
     if schema in _FIXED:
         return _Table(schema, name, is_read_only=True)
     is_past = schema is None and name in scope.named
-    if schema is None and not is_past and (name in scope.given or scope.schema in _FIXED):
+    of_statement = name in scope.given or name in scope.searches
+    if schema is None and not is_past and (of_statement or scope.schema in _FIXED):
         return None
     try:
         relation = scope.named[name] if is_past else scope.relation(name, schema)

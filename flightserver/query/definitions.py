@@ -121,7 +121,7 @@ class Definitions:
             names = ", ".join(f'"{quoted(name)}"' for name in view.columns)
             query = f"SELECT * FROM ({query}) AS created({names})"  # noqa: S608  # the statement's own text, names quoted
         # What came with the statement, and temporary tables, are not there when the view is read.
-        frame = self._engine.view(query, replace(scope, given={}))
+        frame = self._engine.view(query, replace(scope, given={}, searching=False))
         made = View(
             bucket=key.bucket,
             name=key.name,

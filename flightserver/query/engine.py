@@ -3,7 +3,7 @@
 One context per process, so that all statements share one memory pool, one spill directory and the caches of Parquet
 footers. What a statement may touch is decided by three guards, each enough alone: its text is sorted
 (`statements.py`); it is planned with DDL, DML and settings switched off unless it is an INSERT, whose plan
-must then be exactly an INSERT; and names resolve only through our own catalog (`namespace.py`), which knows no files.
+must then be exactly an INSERT; and names resolve only through our own catalog (`providers.py`), which knows no files.
 
 A statement that fails before its first row, by exhausting memory or by a defect of the engine's estimates, is tried
 again in the next of three contexts, which share the pool:
@@ -21,22 +21,25 @@ from __future__ import annotations
 import re
 from contextlib import closing
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from datafusion import DataFrame, LogicalPlan, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
 
 from flightserver.errors import Forbidden, InvalidRequest, LimitExceeded, NotFound, RequestError
-from flightserver.query.contexts import CAREFUL, FEW_ROWS, FIRST, OPTIONS, SPILLING, USUAL, make_context
+from flightserver.query.contexts import CAREFUL, FETCHING, FEW_ROWS, FIRST, OPTIONS, SPILLING, USUAL, make_context
 from flightserver.query.failures import PlanDefect, missing_table, translate
 from flightserver.query.inorder import in_order
 from flightserver.query.language.statements import parse
-from flightserver.query.namespace import CATALOG, Namespace, Scope
-from flightserver.query.parameters import with_types
+from flightserver.query.namespace import CATALOG, Scope
+from flightserver.query.parameters import Parameters, with_types
+from flightserver.query.plan_shapes import INLINED, first_rows, shuffles
+from flightserver.query.providers import Namespace
 from flightserver.query.quoting import quoted
 from flightserver.query.scan import Scans, SmallSegments
+from flightserver.query.searching import Searching
 from flightserver.query.stores import register_store
 from flightserver.query.substrait import consumed, fitted, refusal
 from flightserver.tables.schema import decode, visible
@@ -55,19 +58,9 @@ if TYPE_CHECKING:
     from flightserver.settings import QuerySettings
     from flightserver.storage.buckets import Buckets, OpenBucket
     from flightserver.tables.deltas import DeadRows
-
-Parameters = dict[str, Any]
-"""Placeholder name without `$` -> pyarrow scalar."""
+    from flightserver.tables.nearest import NearestRows
 
 _INSERT_PLAN = re.compile(r"^Dml: op=\[Insert Into\] table=\[")
-
-_SHUFFLES = re.compile(r"Join|Subquery:|^ *(Aggregate|Distinct|WindowAggr|RecursiveQuery)", re.MULTILINE)
-"""Nodes of a logical plan for which the engine brings rows of one partition into another."""
-
-_LIMIT = re.compile(r"Limit: skip=(?P<skip>\d+), fetch=(?P<fetch>\d+)\n")
-
-_INLINED = "TableScan: ?table?"
-"""How a plan shows a table that was made from a plan."""
 
 _READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)  # noqa: FBT003  # the binding takes no keywords
 _WITH_DML = SQLOptions().with_allow_ddl(False).with_allow_dml(True).with_allow_statements(False)  # noqa: FBT003  # as above
@@ -81,13 +74,15 @@ class Sources:
         in_memory: Batches of a dataset version that is held in memory, split into partitions, or None.
         dead: Dead rows.
         attached: Makes the table of a dataset that others write.
-        past: A scope with the earlier versions that a statement names.
+        past: A scope with the earlier versions and searches that a statement names.
+        nearest: Searches datasets by vectors.
     """
 
     in_memory: Callable[[Dataset], Partitions | None]
     dead: DeadRows
     attached: Callable[[Dataset, SessionContext], Table]
     past: Callable[[Scope, Statement], Scope]
+    nearest: NearestRows
 
 
 class Engine:
@@ -115,12 +110,14 @@ class Engine:
         self._watchdog = watchdog
         self._threads = settings.partitions
         self._past = sources.past
+        self._searching = Searching(self, sources.nearest, watchdog)
         pool = RuntimeEnvBuilder().with_fair_spill_pool(settings.memory_bytes)
         disk = copy(pool).with_disk_manager_specified(spill)  # the builder changes itself
         self._usual = make_context(settings, copy(pool).with_disk_manager_disabled(), USUAL)
         self._spilling = make_context(settings, disk, SPILLING)
         self._careful = make_context(settings, disk, CAREFUL)
         self._first = make_context(settings, disk, FIRST)
+        self._fetching = make_context(settings, disk, FETCHING)
         self._namespaces = {}
         small = SmallSegments(buckets)
         for careful, context in ((False, self._usual), (True, self._careful)):
@@ -135,7 +132,7 @@ class Engine:
         buckets.tell(self._register)
 
     def _register(self, bucket: OpenBucket) -> None:
-        for context in (self._usual, self._spilling, self._careful, self._first):
+        for context in (self._usual, self._spilling, self._careful, self._first, self._fetching):
             register_store(context, bucket)
 
     def close(self) -> None:
@@ -241,9 +238,41 @@ class Engine:
         except RequestError as error:
             raise Forbidden(f"a policy on {dataset.key} can't be applied: an administrator must mend it") from error
 
+    def answer(self, sql: str, scope: Scope, parameters: Parameters) -> list[pa.RecordBatch]:
+        """All rows of a query, which must be few, or narrow.
+
+        Raises:
+            As of `query` and `rows`.
+        """
+        return list(self.rows(lambda careful: self.query(sql, scope, parameters, careful=careful)))
+
+    def fetch(self, sql: str, scope: Scope) -> list[pa.RecordBatch]:
+        """All rows of a query for some of the rows of a dataset, by their ids.
+
+        Raises:
+            As of `query` and `rows`.
+        """
+        frame = self.query(sql, scope, {})
+        try:
+            return list(self._batches(frame, self._fetching, shuffling=True))  # in any order
+        except (LimitExceeded, PlanDefect):
+            return self.answer(sql, scope, {})
+
+    def protected_rows(self, dataset: Dataset, sql: str, scope: Scope) -> list[pa.RecordBatch]:
+        """All rows of the query that stands in the place of a dataset, which must be few.
+
+        Raises:
+            Forbidden: A policy can't be applied.
+        """
+        return list(self.rows(lambda careful: self._protected(dataset, sql, scope, careful=careful)))
+
     def _plan(
         self, sql: str, scope: Scope, parameters: Parameters, options: SQLOptions, *, careful: bool = False
     ) -> DataFrame:
+        if scope.searches and scope.searching:
+            scope = replace(scope, found=self._searching.found(scope, parameters))
+        elif scope.searches:
+            self._searching.check(scope, parameters)
         try:
             return self._plan_once(sql, scope, parameters, options, careful=careful)
         except InvalidRequest as untyped:
@@ -311,9 +340,9 @@ class Engine:
             LimitExceeded: It needs more memory than it may use, even when planned carefully, or more disk.
         """
         usual = plan(False)  # noqa: FBT003  # the argument says careful
-        shuffles = _shuffles(usual)
-        for context in (self._usual, self._spilling) if shuffles else (self._spilling,):
-            batches = self._batches(usual, context, shuffles=shuffles)
+        shuffling = shuffles(usual)
+        for context in (self._usual, self._spilling) if shuffling else (self._spilling,):
+            batches = self._batches(usual, context, shuffling=shuffling)
             try:
                 first = next(batches, None)
             except LimitExceeded:
@@ -325,17 +354,17 @@ class Engine:
                 yield from batches
             return
         careful = plan(True)  # noqa: FBT003  # as above
-        yield from self._batches(careful, self._careful, shuffles=_shuffles(careful))
+        yield from self._batches(careful, self._careful, shuffling=shuffles(careful))
 
-    def _batches(self, frame: DataFrame, context: SessionContext, *, shuffles: bool) -> Iterator[pa.RecordBatch]:
+    def _batches(self, frame: DataFrame, context: SessionContext, *, shuffling: bool) -> Iterator[pa.RecordBatch]:
         """Run a plan in a context."""
         plan = frame.logical_plan()
         try:
-            if shuffles:
+            if shuffling:
                 for batch in context.create_dataframe_from_logical_plan(plan).execute_stream():
                     yield batch.to_pyarrow()
                 return
-            wanted = _first_rows(plan)
+            wanted = first_rows(plan)
             if wanted is not None:
                 yield from self._limited(plan, wanted, context)
                 return
@@ -351,7 +380,7 @@ class Engine:
         (inner,) = plan.inputs()
         # A limit that nothing filters is reached soon: no other thread need begin.
         shown = inner.display_indent()
-        threads = self._threads if "Filter:" in shown or _INLINED in shown else 1
+        threads = self._threads if "Filter:" in shown or INLINED in shown else 1
         partitions = context.create_dataframe_from_logical_plan(inner).execute_stream_partitioned()
         row = 0
         with closing(in_order(partitions, self._watchdog, threads)) as batches:
@@ -364,33 +393,5 @@ class Engine:
                     return
 
 
-def _first_rows(plan: LogicalPlan) -> range | None:
-    """Which rows a plan wants whose last step is a limit, without an order; None for any other plan."""
-    shown = plan.display_indent()
-    found = _LIMIT.match(shown)
-    if found is None or "Sort:" in shown:
-        return None
-    skip = int(found["skip"])
-    return range(skip, skip + int(found["fetch"]))
-
-
 def _nothing_in_memory(_dataset: Dataset) -> Partitions | None:
     return None
-
-
-def _shuffles(frame: DataFrame) -> bool:
-    """Whether a plan brings rows of one partition into another: all its partitions have to be read at once.
-
-    Others are read one partition after the other (`flightserver.query.inorder`). That gives rows in the order of the
-    files, as people expect them who ask for none. But a shuffle would pile up all rows for the partitions whose
-    turn has not come, and a hash join tells its probe side about its build side only when all its partitions have
-    begun (datafusion 54), so that it would wait for ever.
-    """
-    plan = frame.logical_plan().display_indent()
-    if _INLINED in plan and not _SHUFFLES.search(plan):
-        # Tables that are plans themselves, such as views, are seen in the optimized plan only.
-        try:
-            plan = frame.optimized_logical_plan().display_indent()
-        except Exception as error:  # the binding raises bare Exception; `translate` sorts
-            raise translate(error) from error
-    return _SHUFFLES.search(plan) is not None

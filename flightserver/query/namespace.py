@@ -1,41 +1,31 @@
-"""Names in SQL: the catalog `lakehouse` with its schemas, resolved lazily against one snapshot.
+"""What names in SQL mean to one statement: a scope.
 
-The engine asks these providers while it plans, on the thread that plans, so the scope of the statement being planned
-stands in a thread-local. Providers may not call the engine on that thread (a runtime inside a runtime panics); tables
-are therefore made on a small pool of others. A view is planned there, under a scope of its own, and its names are
-resolved on the pool of the next depth, so that views of views never wait for themselves.
-
-Schemas: `public` (every dataset by its bare name), one per bucket, `system` and `information_schema`.
+Schemas of the catalog `lakehouse`: `public` (every dataset by its bare name), one per bucket, `system` and
+`information_schema`. Names are resolved lazily against one snapshot (`providers.py`). Bare names that begin with `__`
+are generated: they stand for what a statement says otherwise, or for what we put into its place.
 """
 
 from __future__ import annotations
 
 import difflib
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
-
-from datafusion.catalog import CatalogProvider, SchemaProvider, Table
+from typing import TYPE_CHECKING, NamedTuple
 
 from flightserver.access.rights import UNRESTRICTED
 from flightserver.catalog.entities import DatasetKey, View
 from flightserver.catalog.migration import home
-from flightserver.errors import FlightserverError, InvalidRequest, NotFound
-from flightserver.query.failures import missing_table
-from flightserver.query.protection import PROTECTED, protection
+from flightserver.errors import InvalidRequest, NotFound
+from flightserver.query.protection import protection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
     import pyarrow as pa
-    from datafusion import DataFrame
 
     from flightserver.access.rights import Rights
     from flightserver.catalog.entities import Dataset
     from flightserver.catalog.snapshot import Snapshot
-    from flightserver.query.scan import Scans
+    from flightserver.query.language.searches import Search
 
 CATALOG = "lakehouse"
 PUBLIC = "public"
@@ -47,6 +37,8 @@ TARGET = "__target"
 """Bare name of the table that a statement changes, with the ids of its rows as `_rid`; no client's statement has it."""
 ADDED = "__added"
 """As `__target`, of rows that are written but not part of a dataset yet."""
+CANDIDATES = "__candidates"
+"""Bare name of the rows that a search may find, with their ids as `_rid`, as who asks may see them."""
 VIEW = "__view"
 """Name of the query that stands in the place of a relation; `flightserver.query.columns` knows it by that."""
 MAX_VIEW_DEPTH = 16
@@ -55,6 +47,30 @@ ADMINISTRATION = frozenset({"audit", "commits", "events", "settings"})
 """Tables of `system` that only administrators have: what others do, and the server itself."""
 INPUT = "input"
 """Name under which a statement sees the stream that was sent with it."""
+
+
+@dataclass(slots=True)
+class Notes:
+    """What the scopes of a statement and of the views that it reads share.
+
+    Attributes:
+        has_searches: Whether searches were met, so that a plan without their rows can't be run.
+        cancelled: Whether the statement was stopped, and with it the searches of its views on other threads.
+        reads: The plan as the engine shows it, which names each column that is read; None where that isn't known.
+        id: For messages.
+    """
+
+    has_searches: bool = False
+    cancelled: bool = False
+    reads: str | None = None
+    id: str = "of a view's search"
+
+
+class Found(NamedTuple):
+    """The rows of a search, and whether policies are about what was searched."""
+
+    rows: pa.Table
+    is_protected: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +90,12 @@ class Scope:
         newest: The newest snapshot as it is, by which rights are judged; None for the server's own work.
         past: The earlier version that the snapshot is, or that its transaction began with; None for the newest.
         protected: What the bare name `__protected` means.
+        numbered: Whether it has the ids of its rows as `_rid`.
+        candidates: What the bare name `__candidates` means.
+        searches: Searches of the statement, by the bare names that stand for them.
+        searching: Whether searches are done; without, their names mean tables without rows.
+        found: Rows of searches that were done, by the same names.
+        notes: Shared by all scopes that are made of this one.
     """
 
     snapshot: Snapshot
@@ -88,6 +110,12 @@ class Scope:
     newest: Snapshot | None = None
     past: Snapshot | None = None
     protected: Dataset | None = None
+    numbered: bool = False
+    candidates: Dataset | None = None
+    searches: Mapping[str, Search] = field(default_factory=dict)
+    searching: bool = False
+    found: Mapping[str, Found] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
 
     def dataset(self, name: str, schema: str | None = None) -> Dataset:
         """The dataset that a name means.
@@ -140,6 +168,8 @@ class Scope:
             depth=self.depth + 1,
             rights=self.rights,
             newest=self.newest,
+            searching=self.searching,
+            notes=self.notes,
         )
 
     def behind(self, dataset: Dataset) -> Scope:
@@ -150,7 +180,13 @@ class Scope:
         """
         if self.depth >= MAX_VIEW_DEPTH:
             raise InvalidRequest(f"what reads {dataset.key} is inside of {MAX_VIEW_DEPTH} views: make it simpler")
-        return Scope(self.newest or self.snapshot, depth=self.depth + 1, protected=dataset)
+        return Scope(
+            self.newest or self.snapshot,
+            depth=self.depth + 1,
+            protected=dataset,
+            searching=self.searching,
+            notes=self.notes,
+        )
 
     def at(self, snapshot: Snapshot) -> Scope:
         """The same names at another version, of which again only what may be seen."""
@@ -206,155 +242,3 @@ class PastView:
 
     view: View
     snapshot: Snapshot
-
-
-@dataclass(slots=True)
-class _Planning:
-    scope: Scope
-    failure: FlightserverError | None = None
-
-
-class Namespace(CatalogProvider):
-    """The catalog provider; `use` sets the scope for the planning thread.
-
-    Args:
-        scans: Makes tables of datasets.
-        fixed: schema -> table -> function that computes the table; `system` and `information_schema`.
-        plan: Plans the query of a view in its scope.
-        protect: Plans the query that stands in the place of a dataset in its scope.
-    """
-
-    def __init__(
-        self,
-        scans: Scans,
-        fixed: Mapping[str, Mapping[str, Callable[[Scope], pa.Table]]],
-        plan: Callable[[View, Scope], DataFrame],
-        protect: Callable[[Dataset, str, Scope], DataFrame],
-    ) -> None:
-        self._scans = scans
-        self._fixed = fixed
-        self._plan = plan
-        self._protect = protect
-        self._current = threading.local()
-        # Threads are started when they are needed.
-        self._pools = [ThreadPoolExecutor(4, thread_name_prefix="make-table") for _ in range(MAX_VIEW_DEPTH + 1)]
-
-    def close(self) -> None:
-        """Stop the pools."""
-        for pool in self._pools:
-            pool.shutdown()
-
-    @contextmanager
-    def use(self, scope: Scope) -> Iterator[None]:
-        """Resolve names by `scope` on this thread; a domain error met on the way replaces the engine's own."""
-        planning = _Planning(scope)
-        self._current.planning = planning
-        try:
-            yield
-        except ValueError as error:  # how the engine's binding raises what went wrong while planning
-            if planning.failure is not None and missing_table(error) is not None:
-                raise planning.failure from None
-            raise
-        finally:
-            self._current.planning = None
-
-    def schema_names(self) -> set[str]:
-        """All schemas of the current scope."""
-        return {BARE, *self._planning().scope.schemas()}
-
-    def schema(self, name: str) -> SchemaProvider | None:  # type: ignore[override]  # annotated narrower than it is
-        """The schema provider of that name."""
-        is_known = name in self.schema_names() or self._planning().scope.bucket_of(name) is not None
-        return _Schema(self, name) if is_known else None
-
-    def table(self, schema: str, name: str) -> Table | None:
-        """The table of that name, or None after noting why there is none."""
-        planning = self._planning()
-        try:
-            pool = self._pools[planning.scope.depth]
-            return pool.submit(self._make, planning.scope, schema, name).result()
-        except FlightserverError as error:
-            planning.failure = error
-            return None
-
-    def _make(self, scope: Scope, schema: str, name: str) -> Table:
-        if schema == BARE:
-            known = self._of_statement(scope, name)
-            if known is not None:
-                return known
-            if scope.schema in self._fixed and name in self._fixed[scope.schema]:
-                schema = scope.schema
-        if schema in self._fixed:
-            sources = self._fixed_for(scope, schema)
-            source = sources.get(name)
-            if source is None:
-                names = ", ".join(sorted(sources))
-                msg = f"table {name!r} doesn't exist in schema {schema!r}: there are {names}"
-                raise NotFound(msg)
-            table = source(scope)
-            return self._scans.memory_table(table.schema, [table.combine_chunks().to_batches()])
-        return self._relation(scope.relation(name, schema), scope)
-
-    def _of_statement(self, scope: Scope, name: str) -> Table | None:
-        """What only this statement, or we for it, call by a bare name."""
-        if name in scope.given:
-            schema, batches = scope.given[name]
-            return self._scans.memory_table(schema, [batches])
-        if name in scope.named:
-            return self._relation(scope.named[name], scope)
-        with_ids = {TARGET: scope.target, ADDED: scope.added}.get(name)
-        if with_ids is not None:
-            return self._scans.table(with_ids, row_ids=True)
-        if name == PROTECTED and scope.protected is not None:
-            return self._scans.table(scope.protected)
-        return None
-
-    def _fixed_for(self, scope: Scope, schema: str) -> dict[str, Callable[[Scope], pa.Table]]:
-        return {name: source for name, source in self._fixed[schema].items() if scope.has_fixed(schema, name)}
-
-    def _relation(self, found: Dataset | View | PastView, scope: Scope) -> Table:
-        if isinstance(found, PastView):
-            return self._relation(found.view, replace(scope, snapshot=found.snapshot))
-        if isinstance(found, View):
-            return Table(self._plan(found, scope.inside(found)).alias(VIEW))
-        hidden = protection(found, scope.rights, scope.newest)
-        if hidden is not None:
-            return Table(self._protect(found, hidden.sql, scope.behind(found)).alias(VIEW))
-        return self._scans.table(found)
-
-    def names(self, schema: str) -> set[str]:
-        """Tables of a schema, for SHOW TABLES."""
-        scope = self._planning().scope
-        if schema in self._fixed:
-            return set(self._fixed_for(scope, schema))
-        relations = (*scope.snapshot.datasets, *scope.snapshot.views)
-        meant = scope.bucket_of(schema) or schema
-        return {key.name for key in relations if meant in {BARE, PUBLIC, key.bucket}}
-
-    def _planning(self) -> _Planning:
-        planning: _Planning | None = getattr(self._current, "planning", None)
-        if planning is None:
-            msg = "the engine asked for a name outside of planning"
-            raise RuntimeError(msg)
-        return planning
-
-
-class _Schema(SchemaProvider):
-    """One schema; asks the namespace for everything."""
-
-    def __init__(self, namespace: Namespace, name: str) -> None:
-        self._namespace = namespace
-        self._name = name
-
-    @property
-    def table_names(self) -> list[str]:  # type: ignore[override]  # the binding wants a property that is a list
-        """Names of the tables."""
-        return sorted(self._namespace.names(self._name))
-
-    def table(self, name: str) -> Table | None:
-        """The table of that name."""
-        return self._namespace.table(self._name, name)
-
-    def table_exist(self, name: str) -> bool:
-        """Whether there is such a table."""
-        return name in self._namespace.names(self._name)

@@ -34,6 +34,9 @@ _SQL_TYPES = {
     "date32[day]": "DATE",
 }
 
+Parameters = dict[str, Any]
+"""Placeholder name without `$` -> pyarrow scalar."""
+
 BOUND = "__bound"
 """Name under which an INSERT of bound rows reads them."""
 
@@ -169,7 +172,7 @@ def insert_from_bound(statement: Statement) -> str | None:
     `INSERT INTO t VALUES ($1, upper($2))` becomes `INSERT INTO t SELECT "1", upper("2") FROM __bound`: one plan
     and one write, however many rows are bound.
     """
-    if statement.row_values is None or not statement.placeholders:
+    if statement.row_values is None or not statement.placeholders or statement.searches:
         return None
     place = statement.row_values
     columns = substituted(statement.sql[place.first : place.end], lambda name: f'"{name}"')

@@ -1,4 +1,4 @@
-"""`FOR VERSION AS OF` and `FOR TIMESTAMP AS OF`: relations of earlier versions in a statement's scope."""
+"""What a statement's generated names mean: relations of earlier versions (`FOR VERSION AS OF`), and searches."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ class PastTables:
         self._catalog = catalog
 
     def scope(self, scope: Scope, statement: Statement) -> Scope:
-        """The scope with the names that stand for earlier versions in the statement.
+        """The scope with the names that stand for earlier versions and searches in the statement.
 
         Raises:
             NotFound: There is no such table, version or tag; the message says which there are.
         """
-        if not statement.as_of:
+        if not statement.as_of and not statement.searches:
             return scope
-        return replace(scope, named={**scope.named, **{one.name: self._find(scope, one) for one in statement.as_of}})
+        named = {**scope.named, **{one.name: self._find(scope, one) for one in statement.as_of}}
+        return replace(scope, named=named, searches={one.name: one for one in statement.searches})
 
     def _find(self, scope: Scope, clause: AsOf) -> Dataset | PastView:
         table = clause.table

@@ -3,7 +3,7 @@
 JDBC and ODBC convert what a program binds to the type that the server names, so each placeholder whose type can be
 known has one. Sources, the first that knows wins: a cast around the placeholder; the plan of the statement, or of its
 probes (`language/probing.py`), where the engine has noted what the placeholder is compared or combined with; LIMIT and
-OFFSET.
+OFFSET; arguments of searches.
 
 The engine's binding shows plans in part: what stands in scalar subqueries and window functions is hidden, and the
 types of placeholders there stay unknown. Subqueries of IN and EXISTS are joins in the optimized plan, which is
@@ -28,6 +28,7 @@ from datafusion.expr import (
 
 from flightserver.errors import InvalidRequest, NotFound
 from flightserver.query.language.probing import cast_types, probes, row_counts
+from flightserver.query.language.searches import Bound, bound_name
 from flightserver.query.nodes import variant
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from datafusion.plan import LogicalPlan
 
     from flightserver.query.engine import Engine
+    from flightserver.query.language.statements import Statement
     from flightserver.query.request import Planned
 
 
@@ -46,20 +48,41 @@ def placeholder_types(engine: Engine, planned: Planned) -> dict[str, pa.DataType
     statement = planned.statement
     if not statement.placeholders:
         return {}
-    types: dict[str, pa.DataType] = dict.fromkeys(row_counts(statement.sql), pa.int64())
+    types = _searched(statement) | dict.fromkeys(row_counts(statement.sql), pa.int64())
     for frame in _frames(engine, planned):
         types.update(_noted(frame.logical_plan()))
         if not types.keys() >= set(statement.placeholders):
             types = {**_noted_when_optimized(frame), **types}
-    for name, text in cast_types(statement.sql).items():
-        try:
-            types[name] = engine.column_schema(f"x {text}").field(0).type
-        except InvalidRequest:
-            continue  # the statement itself will be refused for it
+    for part in (statement.sql, *(f"SELECT {one.query}" for one in statement.searches)):
+        for name, text in cast_types(part).items():
+            try:
+                types[name] = engine.column_schema(f"x {text}").field(0).type
+            except InvalidRequest:
+                continue  # the statement itself will be refused for it
+    return types
+
+
+def _searched(statement: Statement) -> dict[str, pa.DataType]:
+    """Types of the placeholders that are arguments of searches."""
+    types: dict[str, pa.DataType] = {}
+    for search in statement.searches:
+        query = bound_name(search.query)
+        if query is not None:
+            types[query] = pa.list_(pa.float32())
+        if isinstance(search.k, Bound):
+            types[search.k.name] = pa.int64()
+        if isinstance(search.filter, Bound):
+            types[search.filter.name] = pa.string()
     return types
 
 
 def _frames(engine: Engine, planned: Planned) -> Iterator[DataFrame]:
+    for search in planned.statement.searches:
+        if search.query.startswith("("):
+            try:
+                yield engine.query(search.query, planned.scope, {})
+            except (InvalidRequest, NotFound):
+                continue  # the statement itself will be refused for it
     if planned.frame is not None:
         yield planned.frame
         return
@@ -68,7 +91,7 @@ def _frames(engine: Engine, planned: Planned) -> Iterator[DataFrame]:
         try:
             yield plan(probe.sql, planned.scope, {})
         except (InvalidRequest, NotFound):
-            continue  # as above
+            continue  # the statement itself will be refused for it
 
 
 def _noted_when_optimized(frame: DataFrame) -> dict[str, pa.DataType]:

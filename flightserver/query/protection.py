@@ -2,7 +2,7 @@
 
 Theory of operation: a dataset to which policies apply is planned like a view over `__protected`, which names its rows
 as they are: rows for which a filter isn't true are left out, and masks stand in the place of columns. It happens where
-names become tables (`namespace.py`), so that no statement, view or time travel goes around it. What policies themselves
+names become tables (`providers.py`), so that no statement, view or time travel goes around it. What policies themselves
 read (a predicate may have subqueries) is read with the rights of the server.
 
 Nothing of a statement must be computed for rows that a filter hides: an error that only a hidden row causes would tell
@@ -51,19 +51,26 @@ class Protection:
     Attributes:
         sql: A query over `__protected` that answers all columns of the dataset.
         policies: Names of the policies in it.
+        masked: Columns that show something else than they hold.
+        hides_rows: Whether rows may be left out.
     """
 
     sql: str
     policies: tuple[str, ...]
+    masked: frozenset[str] = frozenset()
+    hides_rows: bool = False
 
 
-def protection(dataset: Dataset, rights: Rights, newest: Snapshot | None) -> Protection | None:
+def protection(
+    dataset: Dataset, rights: Rights, newest: Snapshot | None, *, passed: Sequence[str] = ()
+) -> Protection | None:
     """What stands in the place of a dataset for these rights; None when it is read as it is.
 
     Args:
         dataset: At any version.
         rights: Of who reads it.
         newest: The newest snapshot, by which names and tags are judged; None for the server's own work.
+        passed: Columns of `__protected` that no client has, and that the query answers too.
 
     Raises:
         Forbidden: Policies apply that can't be applied to this version.
@@ -81,8 +88,13 @@ def protection(dataset: Dataset, rights: Rights, newest: Snapshot | None) -> Pro
             f"policies apply to {key} for user {rights.user!r}, and the columns of this earlier version are others "
             "than those of now: only the newest can be read"
         )
+    names = visible(decode(dataset.schema)).names
+    masks = _masks(names, applied, tags, rights.user)
     return Protection(
-        _query(visible(decode(dataset.schema)).names, applied, tags, rights.user), tuple(one.name for one in applied)
+        _query([*names, *passed], applied, masks, rights.user),
+        tuple(one.name for one in applied),
+        frozenset(masks),
+        any(one.filter for one in applied),
     )
 
 
@@ -128,7 +140,8 @@ def applied_to(dataset: Dataset, policy: Policy) -> str:
     Raises:
         Forbidden: It masks a column that the dataset doesn't have.
     """
-    return _query(visible(decode(dataset.schema)).names, [policy], dataset.column_tags, "somebody")
+    names, user = visible(decode(dataset.schema)).names, "somebody"
+    return _query(names, [policy], _masks(names, [policy], dataset.column_tags, user), user)
 
 
 def _is_newer(dataset: Dataset, newest: Snapshot) -> bool:
@@ -136,7 +149,14 @@ def _is_newer(dataset: Dataset, newest: Snapshot) -> bool:
     return dataset.version > newest.version
 
 
-def _query(names: Sequence[str], policies: Sequence[Policy], tags: Mapping[str, Sequence[str]], user: str) -> str:
+def _masks(
+    names: Sequence[str], policies: Sequence[Policy], tags: Mapping[str, Sequence[str]], user: str
+) -> dict[str, str]:
+    """Column -> the expression that is shown in its place.
+
+    Raises:
+        Forbidden: A policy masks a column that isn't among the names.
+    """
     masks: dict[str, str] = {}
     for policy in policies:
         absent = sorted(policy.masks.keys() - set(names))
@@ -152,6 +172,10 @@ def _query(names: Sequence[str], policies: Sequence[Policy], tags: Mapping[str, 
                 text = None if text is None else _replaced(text, {"value": f'"{quoted(name)}"'})
             if text is not None:
                 masks.setdefault(name, _bound(text, user))
+    return masks
+
+
+def _query(names: Sequence[str], policies: Sequence[Policy], masks: Mapping[str, str], user: str) -> str:
     filters = " AND ".join(f"({_bound(policy.filter, user)})" for policy in policies if policy.filter)
     shown = {one: f"({masks[one]})" if one in masks else f'"{quoted(one)}"' for one in names}
     if filters:

@@ -87,6 +87,7 @@ class Planned:
         frame: The engine's plan of a query; None for a statement that changes data.
         schema: Of the rows it answers; of the count for a statement that changes data.
         plan: The query where it came as a Substrait plan; else None.
+        searches: Whether the query, or a view in it, searches: it is planned anew when its rows are wanted.
     """
 
     request: Request
@@ -95,3 +96,4 @@ class Planned:
     schema: pa.Schema
     frame: DataFrame | None
     plan: SubstraitQuery | None = None
+    searches: bool = False

@@ -165,9 +165,12 @@ class Scans:
                 self._tables.popitem(last=False)
         return table
 
-    def memory_table(self, schema: pa.Schema, partitions: Sequence[Sequence[pa.RecordBatch]]) -> Table:
-        """A table over batches in memory. Each partition can be scanned by a core of its own."""
-        return Table(self._memory_frame(schema, partitions))
+    def memory_table(
+        self, schema: pa.Schema, partitions: Sequence[Sequence[pa.RecordBatch]], alias: str | None = None
+    ) -> Table:
+        """A table over batches in memory, which plans show by an alias. Each partition can have a core of its own."""
+        frame = self._memory_frame(schema, partitions)
+        return Table(frame if alias is None else frame.alias(alias))
 
     def _memory_frame(self, schema: pa.Schema, partitions: Sequence[Sequence[pa.RecordBatch]]) -> DataFrame:
         filled = [list(partition) for partition in partitions if partition]

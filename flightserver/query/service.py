@@ -21,10 +21,11 @@ from flightserver.errors import Forbidden, InvalidRequest, NotFound, RequestErro
 from flightserver.query.authorizing import authorize
 from flightserver.query.counting import counted
 from flightserver.query.language.statements import Kind, Statement, parse
-from flightserver.query.namespace import Scope
+from flightserver.query.namespace import Notes, Scope
 from flightserver.query.once import Once
 from flightserver.query.parameters import assigned, each_row
 from flightserver.query.placeholder_types import placeholder_types
+from flightserver.query.plan_shapes import reads
 from flightserver.query.protection import applied_to, check_explained, check_policy
 from flightserver.query.request import COUNT_SCHEMA, Planned, Request
 from flightserver.query.substrait import read_plan
@@ -118,7 +119,8 @@ class Queries:
         frame = self._engine.query(statement.sql, scope, parameters)
         if request.rights.has_policies:
             check_explained(frame.logical_plan().display_indent())
-        return Planned(request, statement, scope, wire_schema(self._engine.answer_schema(frame)), frame)
+        schema = wire_schema(self._engine.answer_schema(frame))
+        return Planned(request, statement, scope, schema, frame, searches=scope.notes.has_searches)
 
     def _plan_substrait(self, request: Request, data: bytes) -> Planned:
         if len(data) > self._statement_bytes:
@@ -130,7 +132,8 @@ class Queries:
         if request.parameters is not None:
             parameters = next(each_row(assigned(statement, request.parameters)), {})
         frame = self._engine.substrait(query, scope, parameters)
-        return Planned(request, statement, scope, wire_schema(self._engine.answer_schema(frame)), frame, query)
+        schema = wire_schema(self._engine.answer_schema(frame))
+        return Planned(request, statement, scope, schema, frame, query, searches=scope.notes.has_searches)
 
     def parameter_types(self, planned: Planned) -> dict[str, pa.DataType]:
         """Placeholder -> Arrow type, for those whose type is known before a value is bound."""
@@ -177,7 +180,7 @@ class Queries:
 
     def _carry_out(self, planned: Planned, operation: str) -> int:
         with self._gate.run(planned) as (handle, _):
-            rows = self._changes.carry_out(planned, operation, self._gate.guard(planned, handle))
+            rows = self._changes.carry_out(_searching(planned, None), operation, self._gate.guard(planned, handle))
             self._record(planned, operation)
             handle.progress(rows, 0)
             return rows
@@ -276,8 +279,10 @@ class Queries:
     def _rows(self, planned: Planned) -> Iterator[pa.RecordBatch]:
         """Batches of every bound row's query, one after the other."""
         bound = assigned(planned.statement, planned.request.parameters)
+        if planned.searches:
+            planned = _searching(planned, bound)
         for number, values in enumerate(each_row(bound)):
-            usual = planned.frame if number == 0 else None
+            usual = planned.frame if number == 0 and not planned.searches else None
             yield from self._engine.rows(partial(self._planned_frame, planned, values, usual))
 
     def _planned_frame(
@@ -292,6 +297,16 @@ class Queries:
         if planned.plan is not None:
             return self._engine.substrait(planned.plan, planned.scope, values, careful=careful)
         return self._engine.query(planned.statement.sql, planned.scope, values, careful=careful)
+
+
+def _searching(planned: Planned, bound: pa.RecordBatch | None) -> Planned:
+    """The statement with searches done where it is planned; only within its limits.
+
+    What it reads is known from its plan without them, which was made for the first row of bound values.
+    """
+    is_one = bound is None or bound.num_rows == 1
+    notes = Notes(reads=reads(planned.frame) if is_one and planned.frame is not None else None)
+    return replace(planned, scope=replace(planned.scope, searching=True, notes=notes))
 
 
 def _sendable(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from flightserver.query.access_tables import ACCESS_SCHEMAS, access_tables
 from flightserver.query.audit_table import AUDIT, audit_table
 from flightserver.query.buckets_table import BUCKETS, buckets_table
+from flightserver.query.indexes_table import INDEXES, indexes_table
 from flightserver.query.rowtable import table_of
 from flightserver.tables.schema import decode
 from flightserver.tables.segments import read_manifest
@@ -165,6 +166,7 @@ SYSTEM_SCHEMAS = {
     "tags": TAGS,
     "files": FILES,
     "columns": COLUMNS,
+    "indexes": INDEXES,
     "lineage": LINEAGE,
     "commits": COMMITS,
     "queries": QUERIES,
@@ -373,6 +375,7 @@ def system_tables(  # noqa: PLR0913  # whatever there is a table of
         "tags": _tags,
         "files": _files(buckets),
         "columns": _columns,
+        "indexes": indexes_table,
         "lineage": _lineage,
         "commits": _commits(catalog),
         "queries": _queries(running),

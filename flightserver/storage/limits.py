@@ -111,6 +111,16 @@ class LimitedObjects:
         self.inner.delete(key)
 
 
+def check_size(objects: Objects, key: str, size: int) -> None:
+    """Return when an object of this size may be put under a key; for who knows the size before there are bytes.
+
+    Raises:
+        LimitExceeded: It is too large there.
+    """
+    if isinstance(objects, LimitedObjects):  # others have no limits
+        objects.check(key, size)
+
+
 class _LimitedWriter(Writer):
     """A writer that gives up, and leaves nothing, when it gets more bytes than its key may have."""
 

@@ -3,8 +3,10 @@
 Theory of operation: the log says of every file when it became part of a dataset. What is in the snapshot at the
 beginning of the retention window, or is named by a commit after it, is live; so are the files of tagged versions. A
 segment is live with its whole directory. That a compacted segment names others as its origins keeps none of them.
-Anything else under `datasets/` whose key has the form of a file of ours is garbage, unless it is younger than the grace
-period: whoever wrote it may be about to commit it. What doesn't look like ours is never touched.
+Generations of vector indexes are live in the same way, but for tags: versions are searched by the generations that
+indexes have now, so that a tag keeps none. Anything else under `datasets/` and `_vectors/` whose key has the form of a
+file of ours is garbage, unless it is younger than the grace period: whoever wrote it may be about to commit it. What
+doesn't look like ours is never touched.
 
 Before anything is deleted, the beginning of the window becomes the catalog's horizon, by a commit. From then on older
 versions are refused to readers, and nobody can restore or tag one (`flightserver.tables.versions.Kept`: a
@@ -24,16 +26,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from flightserver.catalog.catalog import utc_now
 from flightserver.catalog.entities import RESCUE, DatasetKey, Delta, Segment
+from flightserver.catalog.indexes import Generation
 from flightserver.catalog.migration import home
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import SetHorizon, TagVersion
 from flightserver.errors import InvalidRequest, NotFound
+from flightserver.storage.limits import VECTORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -45,12 +50,12 @@ if TYPE_CHECKING:
     from flightserver.storage.objects import Objects
 
 DATASETS = "datasets/"
-"""Where files of datasets lie; nothing else is collected."""
+"""Where files of datasets lie. What is collected lies there, and below `VECTORS`."""
 
 _ULID = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
 _OURS = re.compile(
     rf"(?P<directory>datasets/[^/]+/{_ULID})/(?:part-\d{{5,}}\.parquet|_segment\.json|_origin\.parquet)"
-    rf"|(?P<delta>datasets/[^/]+/deltas/{_ULID}\.parquet)"
+    rf"|(?P<file>datasets/[^/]+/deltas/{_ULID}\.parquet|{VECTORS}[^/]+/{_ULID}\.idx)"
 )
 _STEP = 1000
 """Objects between two reports."""
@@ -61,7 +66,7 @@ MOST_HOURS = 876_000
 """A hundred years, longer than any catalog has been there, so that no clock runs out of numbers."""
 
 Place = tuple[str, str]
-"""Bucket, and the directory of a segment or the key of a delta."""
+"""Bucket, and the directory of a segment or the key of a delta or of a generation of a vector index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ class Collected:
         bucket: Where.
         objects: How many were deleted.
         bytes: Their size.
-        kept: How many others lie under `datasets/`.
+        kept: How many others lie under `datasets/` and `_vectors/`.
         horizon: The oldest version that can be read now.
         examples: The first keys that were deleted.
     """
@@ -159,7 +164,7 @@ class Collector:
         live = _at_home(newest, self._live(oldest, newest.version))
         garbage: list[_Unnamed] = []
         looked_at = 0
-        for meta in objects.list(DATASETS):
+        for meta in chain(objects.list(DATASETS), objects.list(VECTORS)):
             place = place_of(meta.key)
             if place is not None and (bucket, place) not in live and meta.modified <= now - self._grace:
                 garbage.append(_Unnamed((bucket, place), meta.key, meta.size))
@@ -183,7 +188,7 @@ class Collector:
         )
 
     def live(self) -> set[Place]:
-        """Segments and deltas that a version within retention names, under the names that buckets have now."""
+        """What a version within retention names, under the names that buckets have now."""
         newest = self._catalog.snapshot()
         return _at_home(newest, self._live(self._oldest(newest, self._clock() - self._retention), newest.version))
 
@@ -210,8 +215,8 @@ class Collector:
     def _live(self, oldest: int, newest: int) -> Iterator[Place]:
         """Files of all versions from `oldest` to `newest`, and of those that a tag in one of these names."""
         start = self._catalog.snapshot_at(oldest, tagged=True)
-        for dataset in start.datasets.values():
-            yield from _named(dataset)
+        for one in (*start.datasets.values(), *start.indexes.values()):
+            yield from _named(one)
         yield from self._tagged(
             (dataset.id, version) for dataset in start.datasets.values() for version in dataset.tags.values()
         )
@@ -265,16 +270,21 @@ def _delete(objects: Objects, garbage: Sequence[_Unnamed]) -> Iterator[Step]:
 
 
 def place_of(key: str) -> str | None:
-    """The directory of the segment, or the delta, that an object belongs to; None when it is nothing of ours."""
+    """The segment's directory, or the delta or generation, that an object belongs to; None for what isn't ours."""
     found = _OURS.fullmatch(key)
-    return None if found is None else found["directory"] or found["delta"]
+    return None if found is None else found["directory"] or found["file"]
+
+
+def keys_begin(place: str) -> str:
+    """What the keys of all objects of a place begin with: itself, but for the directory of a segment."""
+    return place if place_of(place) == place else f"{place}/"
 
 
 def _named(value: object) -> Iterator[Place]:
-    """Segments and deltas in an update or a dataset, however deep."""
+    """Segments, deltas and generations in an update, a dataset or an index, however deep."""
     if isinstance(value, Segment):
         yield value.bucket, value.directory
-    elif isinstance(value, Delta):
+    elif isinstance(value, Delta | Generation):
         yield value.bucket, value.key
     elif isinstance(value, tuple):
         for each in value:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from flightserver.catalog.catalog import Catalog
     from flightserver.catalog.entities import Dataset, DatasetKey
+    from flightserver.catalog.indexes import VectorIndex
     from flightserver.catalog.log import Operation
     from flightserver.catalog.snapshot import Snapshot
     from flightserver.storage.buckets import Buckets, OpenBucket
@@ -81,11 +82,11 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is copied together: a segment with all that is in its directory, or a delta.
+    """What is copied together: a segment with all that is in its directory, a delta, or a generation of an index.
 
     Attributes:
         bucket: Where it is.
-        place: The directory, or the delta's key.
+        place: The directory, or the key of the delta or generation.
         keys: Of the files that must be there.
         optional: Of those that may be.
         bytes: Size of the former.
@@ -125,6 +126,12 @@ def parts_of(dataset: Dataset) -> Iterator[Part]:
         yield Part(delta.bucket, delta.key, (delta.key,), (), delta.bytes)
 
 
+def parts_of_index(index: VectorIndex) -> Part:
+    """All that a version of a vector index names: its generation."""
+    generation = index.generation
+    return Part(generation.bucket, generation.key, (generation.key,), (), generation.bytes)
+
+
 def copied_parts(
     buckets: Buckets, parts: Sequence[Part], to: str, may_stay: Callable[[ObjectMeta, Part], bool]
 ) -> Generator[Step, None, Copied]:
@@ -142,6 +149,7 @@ def copied_parts(
     Raises:
         BackendUnavailable: A file is missing or has another size than the catalog says, or a bucket doesn't answer.
         AlreadyExists: A file is in the way.
+        LimitExceeded: The generation of an index is larger than a put may be there.
     """
     target = buckets.get(to)
     total = sum(part.bytes for part in parts)
@@ -230,6 +238,20 @@ def _check_copy(found: ObjectMeta, target: OpenBucket, size: int, may_stay: bool
         raise AlreadyExists(msg)
 
 
+def staying(collector: Collector, to: str) -> Callable[[ObjectMeta, Part], bool]:
+    """Tells of copies in a bucket whether they can be relied upon: what versions name is looked up once, if at all."""
+    live: set[Place] | None = None
+
+    def may_stay(meta: ObjectMeta, part: Part) -> bool:
+        nonlocal live
+        if collector.is_fresh(meta.modified):
+            return True
+        live = collector.live() if live is None else live
+        return (to, part.place) in live
+
+    return may_stay
+
+
 class Mover:
     """Moves datasets. All methods may be called from any thread, and by several servers at once.
 
@@ -305,13 +327,4 @@ class Mover:
             raise AlreadyExists(msg)
 
     def _copy(self, parts: Sequence[Part], to: str) -> Generator[Step, None, Copied]:
-        live: set[Place] | None = None
-
-        def may_stay(meta: ObjectMeta, part: Part) -> bool:
-            nonlocal live
-            if self._collector.is_fresh(meta.modified):
-                return True
-            live = self._collector.live() if live is None else live
-            return (to, part.place) in live
-
-        return copied_parts(self._buckets, parts, to, may_stay)
+        return copied_parts(self._buckets, parts, to, staying(self._collector, to))

@@ -58,5 +58,5 @@ class RowIds:
             msg = "a row id belongs to no segment of the dataset"
             raise InternalError(msg)
         starts = np.flatnonzero(np.diff(owners, prepend=-1))
-        ends = [*starts[1:], len(ordered)]
+        ends = [*starts[1:], len(ordered)] if len(ordered) else []
         return {self._ordered[owners[start]].id: places[start:end] for start, end in zip(starts, ends, strict=True)}

@@ -57,6 +57,12 @@ def is_any_list(data_type: pa.DataType) -> bool:
     )
 
 
+def is_vectors(data_type: pa.DataType) -> bool:
+    """Whether values are lists of numbers."""
+    is_list = is_any_list(data_type) or pa.types.is_fixed_size_list(data_type)
+    return is_list and bool(pa.types.is_floating(data_type.value_type) or pa.types.is_integer(data_type.value_type))
+
+
 def decoded(data_type: pa.DataType) -> pa.DataType:
     """The type of the values: without extension, dictionary and run-end wrappers on its outside."""
     while True:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import MappingProxyType
 
 import pytest
-from catalog.making import dataset, transaction
+from catalog.making import dataset, index, transaction
 from msgspec.structs import replace
 
 from flightserver.access.principal import Principal
@@ -138,6 +139,20 @@ def test_what_may_not_be_selected_does_not_exist() -> None:
     assert rights("reader").visible(newest, newest) is newest
     assert UNRESTRICTED.visible(newest, newest) is newest
     assert names(rights().visible(newest, newest)) == set()
+
+
+def test_an_index_exists_for_those_who_see_its_dataset_in_whatever_bucket_it_is() -> None:
+    everything = snapshot(3, people="1", hidden="2")
+    indexes = [index("by_face", "1", bucket="testing"), index("by_voice", "1"), index("by_secret", "2")]
+    newest = dataclasses.replace(everything, indexes=MappingProxyType({one.key: one for one in indexes}))
+    some = rights(
+        grants=(Grant((Privilege.SELECT,), "primary", "people"), Grant((Privilege.DELETE,), "primary", "hidden"))
+    )
+    bucket_alone = rights(grants=(Grant((Privilege.SELECT,), "testing"),))
+
+    assert [str(key) for key in some.visible(newest, newest).indexes] == ['"testing".by_face', '"primary".by_voice']
+    assert dict(bucket_alone.visible(newest, newest).indexes) == {}
+    assert rights("reader").visible(newest, newest).indexes == newest.indexes
 
 
 def test_an_earlier_version_is_judged_by_what_its_datasets_are_called_now() -> None:

@@ -7,6 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from flightserver.catalog.entities import PRIMARY, Dataset, Lineage, Segment
+from flightserver.catalog.indexes import CreateIndex, Generation, VectorIndex
 from flightserver.catalog.log import Operation
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import AppendSegments, CreateDataset
@@ -46,6 +47,23 @@ def create(name: str, *rows: int, bucket: str = PRIMARY) -> CreateDataset:
 def append(name: str, rows: int, *, content: str | None = None) -> AppendSegments:
     """Append one segment to a dataset of the primary bucket."""
     return AppendSegments(PRIMARY, name, (segment(rows),), lineage(rows, content))
+
+
+def generation(bucket: str = PRIMARY) -> Generation:
+    """Contents of an index, of their own id."""
+    name = f"g{next(_numbers)}"
+    return Generation(name, bucket, f"_vectors/i/{name}.idx", 100, vectors=7, skipped=2, segments=("s1", "s2"))
+
+
+def index(name: str, dataset_id: str, contents: Generation | None = None, *, bucket: str = PRIMARY) -> VectorIndex:
+    """An index of its own id, in the bucket of its contents."""
+    contents = generation(bucket) if contents is None else contents
+    return VectorIndex(f"x{next(_numbers)}", contents.bucket, name, dataset_id, "v", "cosine", 3, NOON, contents)
+
+
+def create_index(name: str, dataset_id: str, *, bucket: str = PRIMARY) -> CreateIndex:
+    """Create an index over a dataset, which is given by its id."""
+    return CreateIndex(index(name, dataset_id, bucket=bucket))
 
 
 def transaction(

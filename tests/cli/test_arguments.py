@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cli.conftest import Finished
 
-COMMANDS = ("serve", "demo", "doctor", "query", "ingest", "action", "buckets", "users", "roles", "policies")
+COMMANDS = ("serve", "demo", "doctor", "query", "ingest", "action", "buckets", "indexes", "users", "roles", "policies")
 
 
 def test_help_lists_every_command(command: Callable[..., Finished]) -> None:
@@ -52,6 +52,8 @@ def test_version_is_that_of_the_package(command: Callable[..., Finished]) -> Non
         (("action", "dataset.describe", "{"), "not valid JSON"),
         (("action", "dataset.describe", "[]"), "expected a JSON object"),
         (("buckets", "paint"), "invalid choice: 'paint'"),
+        (("indexes", "create", "x", "--dataset", "d"), "arguments are required: --column"),
+        (("indexes", "create", "x", "--dataset", "d", "--column", "c", "--metric", "l3"), "invalid choice: 'l3'"),
         (("serve", "--port", "many"), "invalid int value: 'many'"),
     ],
 )

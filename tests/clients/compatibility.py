@@ -54,6 +54,7 @@ FEATURES = (
     "partitions",
     "polling",
     "time travel",
+    "vector search",
     "errors with their code",
     "cancel",
     "parameters",

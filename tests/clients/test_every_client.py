@@ -9,6 +9,9 @@ import pytest
 from bucketing import add_bucket
 from clients.connecting import CLIENTS, Client, Door
 from query.asking import rows, run
+from vectors.indexed import create as create_index
+from vectors.indexed import make_docs
+from vectors.indexed import move as move_index
 
 if TYPE_CHECKING:
     from conftest import RunningServer
@@ -151,3 +154,22 @@ def test_the_count_of_a_change_is_the_row_that_it_answers(
     with client.connect(door, request) as query:
         assert query("INSERT INTO people VALUES (3, 'Grace'), (4, NULL)") == [(2,)]
         assert query("DELETE FROM people WHERE id > 4") == [(0,)]
+
+
+@pytest.mark.feature("vector search")
+@pytest.mark.parametrize("client", _each())
+def test_the_nearest_rows_are_found_wherever_the_index_lies(
+    client: Client, server: RunningServer, request: pytest.FixtureRequest
+) -> None:
+    make_docs(server.lakehouse)
+    add_bucket(server.lakehouse, "testing")
+    create_index(server.lakehouse)
+    search = "SELECT id, round(_distance, 6) FROM vector_search('directions', '[1, 0]', 3, 'id <> 1')"
+    nearest = [(0, 0.0), (359, 0.000152), (2, 0.000609)]
+
+    with client.connect(Door(server.uri), request) as query:
+        assert query(search) == nearest
+        move_index(server.lakehouse, "testing")
+        assert query(search) == nearest
+        with pytest.raises(client.errors, match=r"the query vector has 3 numbers, .* have 2 \[FS-1003\]"):
+            query("SELECT id FROM vector_search('directions', '[1, 0, 0]', 3)")

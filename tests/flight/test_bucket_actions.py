@@ -325,7 +325,12 @@ def test_a_limit_that_breaks_the_bucket_is_refused(client: Client, limit: int) -
 def test_an_empty_bucket_is_dropped(create: Callable[..., Any], client: Client, server: RunningServer) -> None:
     create("testing")
 
-    assert client.call("bucket.drop", {"name": "testing"}) == {"name": "testing", "datasets": 0, "objects": 0}
+    assert client.call("bucket.drop", {"name": "testing"}) == {
+        "name": "testing",
+        "datasets": 0,
+        "objects": 0,
+        "indexes": 0,
+    }
 
     assert set(listed(client)) == {"primary"}
     with pytest.raises(Exception, match="there is no bucket 'testing'"):
@@ -369,7 +374,7 @@ def test_files_are_kept_when_that_was_asked_for(
 
     dropped = client.call("bucket.drop", {"name": "testing", "contents": "keep"})
 
-    assert dropped == {"name": "testing", "datasets": 1, "objects": 0}
+    assert dropped == {"name": "testing", "datasets": 1, "objects": 0, "indexes": 0}
     assert parquet(tmp_path / "data") == before != []
     assert rows(server.lakehouse, "SELECT name FROM system.datasets") == []
 

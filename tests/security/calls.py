@@ -233,6 +233,7 @@ PROTOCOL_SAMPLES: dict[str, tuple[Callable[[Handles], bytes], frozenset[str]]] =
 _POLICY = {"name": "another", "dataset": "people", "filter": "id > 1"}
 _GRANT = {"role": "analyst", "privileges": ["select"], "dataset": "people"}
 _PEOPLE = {"dataset": "people"}
+_INDEX = {"index": "points_at"}
 
 ACTION_SAMPLES: dict[str, tuple[Callable[[Handles], dict[str, Any]], frozenset[str]]] = {
     "bucket.check": (lambda _: {"name": "testing"}, ADMINS),
@@ -266,6 +267,10 @@ ACTION_SAMPLES: dict[str, tuple[Callable[[Handles], dict[str, Any]], frozenset[s
     "dataset.tag_columns": (lambda _: {**_PEOPLE, "columns": {"email": []}}, ADMINS),
     "dataset.truncate": (lambda _: _PEOPLE, WRITERS),
     "dataset.upsert": (lambda one: {**_PEOPLE, "source": one.upload}, WRITERS),
+    "index.create": (lambda _: {"index": "another", "dataset": "points", "column": "at"}, WRITERS),
+    "index.drop": (lambda _: _INDEX, WRITERS),
+    "index.move": (lambda _: {**_INDEX, "to": "testing"}, WRITERS),
+    "index.refresh": (lambda _: _INDEX, WRITERS),
     "ingest.file": (lambda one: {**_PEOPLE, "mode": "append", "source": one.upload}, WRITERS),
     "policy.create": (lambda _: _POLICY, ADMINS),
     "policy.drop": (lambda _: {"name": "north"}, ADMINS),

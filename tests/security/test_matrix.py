@@ -181,6 +181,8 @@ CHANGING = (
     "dataset.restore",
     "dataset.truncate",
     "dataset.upsert",
+    "index.drop",
+    "index.move",
     "ingest.file",
 )
 """Actions that change what others need, or need what only some have."""

@@ -9,7 +9,7 @@ import pyarrow.flight as fl
 import pytest
 from security.test_policy_escapes import answer, in_order, shows_nothing_hidden
 from security.test_policy_paths import ERRORS, SEEN, version_of
-from security.world import ANALYST, by, open_world, people
+from security.world import ANALYST, add_index, by, open_world, people
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +58,7 @@ def test_what_a_writer_copies_is_what_it_sees(wes: User, root: User) -> None:
         ("dataset.diff", {"from": "first"}),
         ("bucket.presign", {"method": "GET", "key": "datasets/people/x"}),
         ("cache.pin", {}),
+        ("index.create", {"index": "mine", "column": "salary"}),
     ],
 )
 def test_a_writer_takes_no_table_past_its_policies(world: World, wes: User, action: str, body: dict[str, Any]) -> None:
@@ -68,6 +69,21 @@ def test_a_writer_takes_no_table_past_its_policies(world: World, wes: User, acti
         wes.act(action, json.dumps(whole).encode())
 
     shows_nothing_hidden(str(refused.value))
+    assert world.version == version
+
+
+@pytest.mark.parametrize("action", ["refresh", "move", "drop"])
+def test_a_writer_does_not_change_indexes_past_the_policies_of_their_tables(
+    world: World, wes: User, action: str
+) -> None:
+    world.sql("ALTER TABLE people ADD COLUMN face FLOAT[]", "UPDATE people SET face = [1.0, 0.0]")
+    add_index(world.lakehouse, "people", "face")
+    version = world.version
+    body = {"index": "people_face"} | ({"to": "testing"} if action == "move" else {})
+
+    with pytest.raises(fl.FlightUnauthorizedError, match="policies show user 'wes' only a part"):
+        wes.call(f"index.{action}", body)
+
     assert world.version == version
 
 

@@ -127,6 +127,27 @@ def test_nothing_moves_across_the_border(world: World, tess: User, body: dict[st
     assert world.version == version
 
 
+def test_indexes_stay_on_their_side_of_the_border(world: World, tess: User) -> None:
+    tess.ask("CREATE TABLE testing.mine AS SELECT 1 AS id, [1.0, 0.0] AS at")
+    wanted = {"index": "mine_at", "dataset": "mine", "bucket": "testing", "column": "at"}
+    assert tess.call("index.create", wanted)["bucket"] == "testing"
+    version = world.version
+    attempts = {
+        "a new one elsewhere": ("index.create", {**wanted, "index": "other", "to": "primary"}),
+        "one elsewhere": ("index.move", {"index": "mine_at", "to": "primary"}),
+        "one over what isn't seen": ("index.create", {"index": "other", "dataset": "points", "column": "at"}),
+        "that of others": ("index.move", {"index": "points_at", "to": "testing"}),
+    }
+
+    for what, (action, body) in attempts.items():
+        with pytest.raises(ERRORS, match=r"FS-(1004|2002)"):
+            pytest.fail(f"{what}: {tess.call(action, body)}")
+
+    assert world.version == version
+    assert tess.rows("SELECT bucket, name FROM system.indexes") == [("testing", "mine_at")]
+    assert tess.call("index.drop", {"index": "mine_at"}) == {"index": "mine_at", "bucket": "testing"}
+
+
 def test_an_action_means_the_table_that_it_was_allowed_for(world: World, tess: User, root: User) -> None:
     """A session's schema makes `people` another table than it is without: both steps have to take the same."""
     administration = world.lakehouse.administration

@@ -18,7 +18,7 @@ from query.asking import run
 
 from flightserver.access.committing import Author
 from flightserver.access.granting import Place
-from flightserver.catalog.entities import LOCAL, Bucket
+from flightserver.catalog.entities import LOCAL, Bucket, DatasetKey
 from flightserver.catalog.identities import ADMIN, READER, WRITER, Policy, Privilege
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
@@ -194,11 +194,21 @@ def people(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
     return pa.table([pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)], schema=schema)
 
 
+def add_index(lakehouse: Lakehouse, dataset: str, column: str) -> None:
+    """Make a vector index that is called by both."""
+    found = lakehouse.catalog.snapshot().dataset(dataset, "primary")
+    key = DatasetKey("primary", f"{dataset}_{column}")
+    operation = Operation(f"index-{key.name}", "create index")
+    assert list(lakehouse.indexes.create(key, found, column, operation))
+
+
 def fill(lakehouse: Lakehouse) -> None:
     """Make the tables, roles, users and policies."""
     for one in (
         f"CREATE TABLE people (id BIGINT PRIMARY KEY, {COLUMN_TYPES})",
         f"INSERT INTO people VALUES {values(PEOPLE)}",  # a test's own rows
+        "CREATE TABLE points (id BIGINT, at FLOAT[])",
+        "INSERT INTO points VALUES (1, [1.0, 0.0]), (2, [0.0, 1.0])",
         "CREATE TABLE secret (x BIGINT)",
         f"INSERT INTO secret VALUES ({SECRET})",  # as above
         "CREATE VIEW of_secret AS SELECT x FROM secret",
@@ -209,6 +219,7 @@ def fill(lakehouse: Lakehouse) -> None:
     run(lakehouse, "CREATE TABLE testing.notes (id BIGINT PRIMARY KEY, text VARCHAR)")
     run(lakehouse, "INSERT INTO testing.notes VALUES (1, 'one'), (2, 'two')")
     people = lakehouse.catalog.snapshot().dataset("people", "primary")
+    add_index(lakehouse, "points", "at")
     lakehouse.versions.tag(people.key, "first", None, Operation("tag-first", "tag"))
     run(lakehouse, "UPDATE people SET name = name WHERE id = 1")
     administration = lakehouse.administration

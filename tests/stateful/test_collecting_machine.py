@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tables import indexing
 from tables.archive import Archive, operation
 
 from flightserver.catalog.entities import PRIMARY
@@ -25,11 +26,12 @@ RETENTION_HOURS = 48
 GRACE_HOURS = 5
 
 names = st.sampled_from(["t", "u"])
+indexes = st.sampled_from(["i", "j"])
 tags = st.sampled_from(["a", "b"])
 
 
 class CollectingMachine(RuleBasedStateMachine):
-    """Two names, under which datasets come and go; after each commit the model notes what all of them hold."""
+    """Datasets and indexes come and go under two names each; after each commit the model notes what they hold."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,6 +41,8 @@ class CollectingMachine(RuleBasedStateMachine):
         """When each version was committed; version 1 comes first."""
         self.held: dict[int, dict[str, list[Any]]] = {}
         """Rows by dataset id, by version."""
+        self.generations: dict[int, set[str]] = {}
+        """Keys of the generations of vector indexes, by version."""
 
     @property
     def datasets(self) -> dict[str, Dataset]:
@@ -53,6 +57,7 @@ class CollectingMachine(RuleBasedStateMachine):
             self.committed.append(commit.time)
             past = self.archive.catalog.snapshot_at(version, tagged=True)
             self.held[version] = {one.id: self.archive.rows(one) for one in past.datasets.values()}
+            self.generations[version] = {one.generation.key for one in past.indexes.values()}
 
     @rule(hours=st.sampled_from([1, 4, 20, 60]))
     def wait(self, hours: int) -> None:
@@ -115,6 +120,24 @@ class CollectingMachine(RuleBasedStateMachine):
         else:
             self.archive.tag(tag, data.draw(st.sampled_from(self._readable(one))), one.name)
 
+    @precondition(lambda self: self.datasets)
+    @rule(name=indexes, data=st.data())
+    def index(self, name: str, data: st.DataObject) -> None:
+        """Make an index, or give one that there is new contents."""
+        if self._has_index(name):
+            indexing.refresh(self.archive, name)
+        else:
+            indexing.create(self.archive, name, self._one(data))
+
+    @rule(name=indexes)
+    def drop_index(self, name: str) -> None:
+        if self._has_index(name):
+            indexing.drop(self.archive, name)
+
+    @rule(name=indexes)
+    def abandon_generation(self, name: str) -> None:
+        indexing.build(self.archive, name)
+
     @rule()
     def collect(self) -> None:
         told = self.archive.collect(RETENTION_HOURS, GRACE_HOURS, dry_run=True)
@@ -132,6 +155,10 @@ class CollectingMachine(RuleBasedStateMachine):
         self.archive.clock.wait(RETENTION_HOURS + 1)
         self.archive.collect(RETENTION_HOURS, GRACE_HOURS)
         assert self.archive.files() == set()
+        assert indexing.objects(self.archive) == {}
+
+    def _has_index(self, name: str) -> bool:
+        return (PRIMARY, name) in self.archive.catalog.snapshot().indexes
 
     def _one(self, data: st.DataObject) -> Dataset:
         return self.datasets[data.draw(st.sampled_from(sorted(self.datasets)))]
@@ -146,6 +173,7 @@ class CollectingMachine(RuleBasedStateMachine):
         for version in range(max(first, 1), len(self.committed) + 1):
             past = self.archive.catalog.snapshot_at(version)
             assert {one.id: self.archive.rows(one) for one in past.datasets.values()} == self.held[version]
+            assert self.generations[version] <= set(indexing.objects(self.archive))
 
     def _all_tagged_is_readable(self) -> None:
         for one in self.datasets.values():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
-from flightclient.commands import Parameters, Version, encode_object, query_command
+from flightclient.commands import Parameters, Version, encode_object, query_command, search_statement
 from flightclient.connection import Connection, Credential, Tls
 from flightclient.errors import ProtocolError
 from flightclient.pages import PagedResult
@@ -16,9 +16,10 @@ from flightclient.translation import translated
 from flightclient.uploads import send_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from os import PathLike
     from types import TracebackType
+    from typing import SupportsFloat
 
     from flightclient.streams import Stream
 
@@ -105,6 +106,27 @@ class Client:
             as_of: As that of `query`.
         """
         return PagedResult(self._connection, self._connection.info(query_command(sql, parameters, as_of, page_rows)))
+
+    def search(
+        self,
+        index: str,
+        vector: Iterable[SupportsFloat],
+        k: int = 10,
+        filter: str | None = None,  # noqa: A002  # what the SQL function calls it
+        as_of: Version | None = None,
+    ) -> pa.Table:
+        """The rows that are nearest to a vector, the nearest first, with their distances in the column `_distance`.
+
+        Args:
+            index: Name of a vector index, or bucket and name as SQL writes them: `archive."My index"`.
+            vector: As many numbers as those of the index have: a list, or an array of numpy.
+            k: How many rows.
+            filter: A predicate in SQL over the columns of the dataset; the rows are the nearest of those for which it
+                is true.
+            as_of: As that of `query`.
+        """
+        sql, values = search_statement(index, vector, k, filter)
+        return self.query(sql, values, as_of)
 
     def tables(self) -> list[TableInfo]:
         """The tables of all buckets."""

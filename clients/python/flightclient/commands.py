@@ -7,14 +7,15 @@ hand in any language.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, SupportsFloat
 
 from flightclient.errors import InvalidRequest
 
-Parameter = str | int | float | bool | None
-"""A bound value; what JSON has. Others are sent as text and cast in SQL: `CAST(? AS DATE)`."""
+Parameter = str | int | float | bool | Sequence[float] | None
+"""A bound value; what JSON has, and vectors. Others are sent as text and cast in SQL: `CAST(? AS DATE)`."""
 
 Parameters = Sequence[Parameter] | Mapping[str, Parameter]
 """Values for `?` or `$1` by place, or for `$name` by name."""
@@ -54,6 +55,26 @@ def query_command(
     if page_rows is not None:
         command["page_rows"] = page_rows
     return encode_object(command)
+
+
+def search_statement(
+    index: str, vector: Iterable[SupportsFloat], k: int, predicate: str | None
+) -> tuple[str, list[Parameter]]:
+    """The statement that searches a vector index, and the values that are bound to it.
+
+    Raises:
+        InvalidRequest: The vector is no sequence of finite numbers.
+    """
+    try:
+        numbers = [] if isinstance(vector, str | bytes) else [float(number) for number in vector]
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"a vector is a sequence of numbers: {error}") from None
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise InvalidRequest(f"a vector is a sequence of finite numbers, one at least; given was {vector!r:.80}")
+    values: list[Parameter] = [numbers, k, *([] if predicate is None else [predicate])]
+    places = ", ".join(f"${place + 1}" for place in range(len(values)))
+    name = index.replace("'", "''")
+    return f"SELECT * FROM vector_search('{name}', {places})", values  # noqa: S608  # the name is quoted
 
 
 def page_ticket(query_id: str, page: int, page_rows: int) -> bytes:

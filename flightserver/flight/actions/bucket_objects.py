@@ -12,7 +12,7 @@ from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.federation.lifecycle import AppliedBy, applied_by, described, set_rules
 from flightserver.federation.presigning import presign
-from flightserver.federation.usage import Amount, Usage, measure
+from flightserver.federation.usage import Amount, Holding, Usage, measure
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
 from flightserver.flight.permissions import ADMIN
 
@@ -73,6 +73,17 @@ class DatasetUsage(msgspec.Struct, frozen=True):
     past_bytes: int
 
 
+class IndexUsage(msgspec.Struct, frozen=True):
+    """What one vector index has in the bucket: `past_` counts what only earlier versions name."""
+
+    index: str
+    bucket: str
+    objects: int
+    bytes: int
+    past_objects: int
+    past_bytes: int
+
+
 class UsageResponse(ActionResponse, frozen=True, kw_only=True):
     """Result of `bucket.usage`."""
 
@@ -81,6 +92,7 @@ class UsageResponse(ActionResponse, frozen=True, kw_only=True):
     bytes: int
     kinds: list[KindUsage]
     datasets: list[DatasetUsage]
+    indexes: list[IndexUsage]
 
 
 class PresignResponse(ActionResponse, frozen=True, kw_only=True):
@@ -109,7 +121,7 @@ class BucketObjectActions:
         return [
             Action(
                 "bucket.usage",
-                "Objects and bytes in a bucket, by kind and by dataset.",
+                "Objects and bytes in a bucket, by kind, by dataset and by vector index.",
                 BucketRequest,
                 UsageResponse,
                 ADMIN,
@@ -177,12 +189,17 @@ def _usage_response(name: str, usage: Usage) -> UsageResponse:
         bytes=usage.total.bytes,
         kinds=[_kind_usage(kind, amount) for kind, amount in usage.kinds.items()],
         datasets=[
-            DatasetUsage(
-                dataset, bucket, found.newest.objects, found.newest.bytes, found.past.objects, found.past.bytes
-            )
+            DatasetUsage(dataset, bucket, *_numbers(found))
             for (bucket, dataset), found in sorted(usage.datasets.items())
         ],
+        indexes=[
+            IndexUsage(index, bucket, *_numbers(found)) for (bucket, index), found in sorted(usage.indexes.items())
+        ],
     )
+
+
+def _numbers(found: Holding) -> tuple[int, int, int, int]:
+    return found.newest.objects, found.newest.bytes, found.past.objects, found.past.bytes
 
 
 def _kind_usage(kind: str, amount: Amount) -> KindUsage:

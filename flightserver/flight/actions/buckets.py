@@ -104,18 +104,19 @@ class Checked(ActionResponse, frozen=True, kw_only=True):
 
 
 class DropRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Body of `bucket.drop`: `contents` says what becomes of the files of its datasets."""
+    """Body of `bucket.drop`: `contents` says what becomes of the files of its datasets and vector indexes."""
 
     name: str
     contents: Literal["keep", "delete"] | None = None
 
 
 class BucketDropped(ActionResponse, frozen=True, kw_only=True):
-    """Result of `bucket.drop`: how many datasets it had, and how many objects were deleted."""
+    """Result of `bucket.drop`: how many datasets and vector indexes went with it, and how many objects were deleted."""
 
     name: str
     datasets: int
     objects: int
+    indexes: int
 
 
 class RenameRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -208,7 +209,9 @@ class BucketActions:
         operation = _operation(call, "drop bucket", request.name)
         for answer in self._service.drop(request.name, request.contents, operation):
             if isinstance(answer, Dropped):
-                yield BucketDropped(name=request.name, datasets=answer.datasets, objects=answer.objects)
+                yield BucketDropped(
+                    name=request.name, datasets=answer.datasets, objects=answer.objects, indexes=answer.indexes
+                )
             else:
                 yield Progress(answer.stage, answer.done, answer.total)
 

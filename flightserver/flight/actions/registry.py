@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flightserver.flight.permissions import Permission
 
 
-_NAMES = ("bucket", "dataset", "name", "role", "user", "to")
+_NAMES = ("bucket", "dataset", "index", "name", "role", "user", "to")
 """Fields of requests that name what an action is about."""
 
 

@@ -106,7 +106,7 @@ def each_once(statement: Statement) -> Statement | None:
     Returns:
         None where the bound rows must run one after the other.
     """
-    if not statement.placeholders:
+    if not statement.placeholders or statement.searches:  # a search is for one row of values
         return None
     joined: Delete | Update | Upsert | None = None
     match statement.change:

@@ -94,7 +94,8 @@ def create_view(reader: Reader, written: str, *, or_replace: bool) -> tuple[Tabl
 
     Args:
         reader: At VIEW.
-        written: The statement before tables at other times got their generated names. Up to AS both are the same.
+        written: The statement before tables at other times and searches got their generated names. Up to AS both are
+            the same.
         or_replace: Whether OR REPLACE was there.
 
     Raises:

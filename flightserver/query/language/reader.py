@@ -92,13 +92,17 @@ class Reader:
         sql: A statement.
         tokens: Of that statement, or some of them.
         past: Names that stand for tables at another time, which no statement can change.
+        names: Of the statement's placeholders, where some of them are not among the tokens.
     """
 
-    def __init__(self, sql: str, tokens: list[Token], past: Collection[str] = ()) -> None:
+    def __init__(
+        self, sql: str, tokens: list[Token], past: Collection[str] = (), names: tuple[str, ...] | None = None
+    ) -> None:
         self.sql = sql
         self.tokens = tokens
         self.position = 0
         self._past = past
+        self._names = names
         # Behind a dot every word is a name.
         behind_dot = [False, *(token.text == "." for token in tokens)]
         self._words = ["" if dot else word(token) for token, dot in zip(tokens, behind_dot, strict=False)]
@@ -302,6 +306,8 @@ class Reader:
 
     def placeholders(self) -> tuple[str, ...]:
         """Names of all placeholders, each once, in order of first use."""
+        if self._names is not None:
+            return self._names
         return tuple(dict.fromkeys(one.name for one in placeholders(self.tokens)))
 
 

@@ -8,8 +8,8 @@ refused with a reason.
 Sorting is not the guard: the engine's own switches are (see `engine.py`), so a statement that is sorted wrongly is
 refused there.
 
-Texts are slices of the statement: after `?` became `$1` and tables at other times got their generated names
-(`timetravel.py`), nothing is printed anew, so that the engine reads what the user wrote.
+Texts are slices of the statement: after `?` became `$1`, and tables at other times (`timetravel.py`) and searches
+(`searches.py`) got their generated names, nothing is printed anew, so that the engine reads what the user wrote.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlglot.tokenizer_core import TokenType
 
 from flightserver.errors import InvalidRequest
-from flightserver.query.language import constraints, ddl, dml, grants, timetravel
+from flightserver.query.language import constraints, ddl, dml, grants, searches, timetravel
 from flightserver.query.language.changes import Change, Keys, TableName
 from flightserver.query.language.reader import QUERY_WORDS, RETURNING_REFUSED, Reader
 from flightserver.query.language.timetravel import AsOf
@@ -29,6 +29,8 @@ from flightserver.query.language.tokens import check_complexity, numbered, token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from flightserver.query.language.searches import Search
 
 __all__ = ["AsOf", "Kind", "RowValues", "Statement", "TableName", "parse"]
 
@@ -80,7 +82,7 @@ _REFUSED_CREATE = {
     "FUNCTION": "functions cannot be created by SQL",
     "DATABASE": "there is one catalog, lakehouse; schemas are buckets",
     "SCHEMA": "schemas are buckets; the administrator creates them",
-    "INDEX": "there are no secondary indexes; statistics and page indexes are kept with every write",
+    "INDEX": "statistics are kept with every write; vector indexes are made by the action index.create",
     "USER": grants.USERS_BY_ACTIONS,
     "POLICY": grants.POLICIES_BY_ACTIONS,
 }
@@ -128,7 +130,7 @@ class Statement:
 
     Attributes:
         kind: What carries it out.
-        sql: Its text, with `?` placeholders rewritten to `$1`, `$2`, ... and names for tables at other times.
+        sql: Its text, with `?` rewritten to `$1`, `$2`, ... and names for tables at other times and searches.
         placeholders: Names of its placeholders without `$`, each once, in order of first use.
         target: The table that it changes; None for queries, and for statements about roles and grants.
         query: The text after AS of CREATE TABLE AS.
@@ -138,6 +140,7 @@ class Statement:
         change: What UPDATE, DELETE, MERGE, INSERT with conflicts, ALTER TABLE, COMMENT and statements about views,
             roles and grants say.
         as_of: Tables that the statement reads as they were at another time, under the names that `sql` has for them.
+        searches: Searches that the statement reads, likewise; each may read those before it.
     """
 
     kind: Kind
@@ -152,6 +155,7 @@ class Statement:
     row_values: RowValues | None = None
     change: Change | None = None
     as_of: tuple[AsOf, ...] = ()
+    searches: tuple[Search, ...] = ()
 
 
 def parse(sql: str) -> Statement:
@@ -174,7 +178,10 @@ def parse(sql: str) -> Statement:
         raise InvalidRequest(msg)
     written = sql
     sql, as_of = timetravel.replaced(sql, tokens)
-    reader = Reader(sql, tokenize(sql) if as_of else tokens, {one.name for one in as_of})
+    tokens = tokenize(sql) if as_of else tokens
+    names = Reader(sql, tokens).placeholders()
+    sql, found = searches.replaced(sql, tokens)
+    reader = Reader(sql, tokenize(sql) if found else tokens, {one.name for one in as_of}, names)
     statement = _sorted(reader, written)
     if len(statement.placeholders) > MAX_PLACEHOLDERS:
         msg = (
@@ -182,7 +189,7 @@ def parse(sql: str) -> Statement:
             "bind rows to a shorter statement, or load them into a table"
         )
         raise InvalidRequest(msg)
-    return replace(statement, as_of=as_of)
+    return replace(statement, as_of=as_of, searches=found)
 
 
 def _sorted(reader: Reader, written: str) -> Statement:
@@ -190,7 +197,7 @@ def _sorted(reader: Reader, written: str) -> Statement:
 
     Args:
         reader: At its first word.
-        written: Its text before tables at other times got their generated names.
+        written: Its text before tables at other times and searches got their generated names.
     """
     first = reader.peek()
     if first in _QUERY_WORDS:

@@ -93,6 +93,11 @@ def _clause_starts(reader: Reader) -> bool:
 
 def _table_before(reader: Reader, end: int) -> tuple[int, TableName]:
     """Where the name begins that stands before the token at `end`, and the table that it names."""
+    if reader.peek(-1) == ")":
+        raise InvalidRequest(
+            f"{reader.text(end, end + 2)} stands directly behind the name of a table, not behind what answers "
+            "rows: to search at an earlier version, set the option as_of of the statement"
+        )
     first = end - 1
     while first > 1 and reader.tokens[first - 1].text == ".":
         first -= 2

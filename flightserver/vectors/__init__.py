@@ -1,0 +1,1 @@
+"""Vector indexes: what they hold, how they are searched, and their life."""

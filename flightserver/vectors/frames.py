@@ -1,0 +1,119 @@
+"""Generations that are open in this process.
+
+Theory of operation: the object of a local bucket is mapped into memory; one that lies elsewhere is copied to an unnamed
+temporary file first, which is mapped and is gone with the process, however that ends. So what is open takes memory only
+as far as the system has some to spare. The least recently used is closed when all together are larger than the limit;
+searches that hold it go on.
+
+Invariant: `_lock` guards `_open`, `_bytes` and `_opening`. An object is opened by one thread at a time, not under it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import shutil
+import tempfile
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from flightserver.errors import BackendUnavailable
+from flightserver.vectors.frame import Frame
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flightserver.catalog.indexes import Generation
+    from flightserver.storage.buckets import Buckets, OpenBucket
+
+_CHUNK_BYTES = 8 * 1024 * 1024
+
+
+class Frames:
+    """Opens generations and keeps them open. All methods may be called from any thread.
+
+    Args:
+        buckets: Where they lie.
+        directory: For copies of those in buckets that aren't local; made when it is needed.
+        max_bytes: Of all that are open together; one alone may be larger.
+    """
+
+    def __init__(self, buckets: Buckets, directory: Path, max_bytes: int) -> None:
+        self._buckets = buckets
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, Frame] = OrderedDict()
+        self._bytes = 0
+        self._opening: dict[str, threading.Lock] = {}
+
+    def get(self, generation: Generation) -> Frame:
+        """The generation, open.
+
+        Raises:
+            NotFound: Its object isn't there.
+            BackendUnavailable: It can't be read or copied, or is damaged.
+        """
+        with self._lock:
+            found = self._kept(generation.id)
+            if found is not None:
+                return found
+            turn = self._opening.setdefault(generation.id, threading.Lock())
+        with turn:
+            with self._lock:
+                found = self._kept(generation.id)
+            if found is None:
+                found = self._read(generation)
+                self._keep(generation.id, found)
+        return found
+
+    def _kept(self, generation: str) -> Frame | None:
+        found = self._open.get(generation)
+        if found is not None:
+            self._open.move_to_end(generation)
+        return found
+
+    def _keep(self, generation: str, frame: Frame) -> None:
+        with self._lock:
+            before = self._open.pop(generation, None)  # of another that opened it again when it was closed meanwhile
+            self._open[generation] = frame
+            self._bytes += frame.bytes - (0 if before is None else before.bytes)
+            self._opening.pop(generation, None)
+            while self._bytes > self._max_bytes and len(self._open) > 1:
+                _, closed = self._open.popitem(last=False)
+                self._bytes -= closed.bytes
+
+    def _read(self, generation: Generation) -> Frame:
+        bucket = self._buckets.get(generation.bucket)
+        what = f"object {generation.key!r} of bucket {bucket.name!r}"
+        data = self._mapped(bucket, generation)
+        if len(data) != generation.bytes:
+            raise BackendUnavailable(
+                f"{what} has {len(data):,} bytes and should have {generation.bytes:,}: index.refresh writes it anew"
+            )
+        return Frame.read(memoryview(data), what)
+
+    def _mapped(self, bucket: OpenBucket, generation: Generation) -> mmap.mmap | bytes:
+        if bucket.local_root is not None:
+            with contextlib.suppress(OSError), (bucket.local_root / generation.key).open("rb") as file:
+                return _map(file.fileno(), generation.bytes)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            with bucket.reading.open(generation.key) as source, tempfile.TemporaryFile(dir=self._directory) as copy:
+                shutil.copyfileobj(source, copy, _CHUNK_BYTES)
+                copy.flush()
+                return _map(copy.fileno(), copy.tell())
+        except OSError as error:  # such as a full disk; buckets have errors of their own
+            raise BackendUnavailable(
+                f"object {generation.key!r} of bucket {bucket.name!r} can't be copied to the server's data directory: "
+                f"{error.strerror}"
+            ) from error
+
+
+def _map(file: int, size: int) -> mmap.mmap | bytes:
+    """A file in memory, as much of it as there is."""
+    try:
+        return mmap.mmap(file, size, access=mmap.ACCESS_READ)
+    except ValueError:  # it is empty, or shorter than it should be
+        return b""

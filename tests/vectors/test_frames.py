@@ -1,0 +1,139 @@
+"""Generations that are open: each once, and not more than there may be."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from vectors.counting import counted
+from vectors.indexed import create
+from vectors.searched import append, clustered, frames, make_points
+
+from flightserver.errors import BackendUnavailable, NotFound
+from flightserver.vectors.frames import Frames
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flightserver.catalog.indexes import Generation
+    from flightserver.lakehouse import Lakehouse
+
+
+@pytest.fixture
+def generations(lakehouse: Lakehouse) -> list[Generation]:
+    """Three, of equal size."""
+    make_points(lakehouse)
+    append(lakehouse, 0, clustered(50, 16, seed=1))
+    return [create(lakehouse, name, dataset="points").generation for name in ("one", "two", "six")]
+
+
+def test_what_is_open_stays_open_until_there_is_too_much(lakehouse: Lakehouse, generations: list[Generation]) -> None:
+    one, two, six = generations
+    opened = frames(lakehouse, one.bytes + two.bytes)
+    first, second = opened.get(one), opened.get(two)
+    assert opened.get(one) is first
+
+    third = opened.get(six)
+
+    assert (opened.get(one) is first, opened.get(six) is third) == (True, True)
+    again = opened.get(two)
+    assert again is not second
+    np.testing.assert_array_equal(again.vectors, second.vectors)
+    assert opened.get(six) is third
+    assert opened.get(one) is not first
+
+
+def test_one_that_is_larger_than_all_may_be_is_open_alone(lakehouse: Lakehouse, generations: list[Generation]) -> None:
+    one, two, _ = generations
+    opened = frames(lakehouse, 1)
+
+    first = opened.get(one)
+    assert opened.get(one) is first
+    second = opened.get(two)
+
+    assert opened.get(two) is second
+    assert opened.get(one) is not first
+
+
+def test_one_that_two_have_opened_counts_once(lakehouse: Lakehouse, generations: list[Generation]) -> None:
+    """It can be closed while the second of two waits for its turn to open it."""
+    one, two, _ = generations
+    opened = frames(lakehouse, one.bytes + two.bytes)
+    first, other = opened.get(one), frames(lakehouse).get(one)
+    opened._keep(one.id, other)
+
+    opened.get(two)
+
+    assert opened.get(one) is other
+    assert first is not other
+
+
+def test_of_many_threads_one_opens(lakehouse: Lakehouse, generations: list[Generation], tmp_path: Path) -> None:
+    buckets, objects = counted(lakehouse)
+    opened, ready = Frames(buckets, tmp_path / "copies", 2**30), threading.Barrier(8)
+
+    def get(_: int) -> int:
+        ready.wait(30)
+        return id(opened.get(generations[0]))
+
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(get, range(8)))
+
+    assert found == {id(opened.get(generations[0]))}
+    assert objects.opened == {generations[0].key: 1}
+
+
+def test_of_one_in_another_place_there_is_a_copy_without_a_name(
+    lakehouse: Lakehouse, generations: list[Generation], tmp_path: Path
+) -> None:
+    buckets, _ = counted(lakehouse)
+    near, far = frames(lakehouse).get(generations[0]), Frames(buckets, tmp_path / "copies", 2**30).get(generations[0])
+
+    assert far.footer == near.footer
+    for name in ("vectors", "lengths", "codes", "places", "mean"):
+        np.testing.assert_array_equal(getattr(far, name), getattr(near, name))
+    assert list((tmp_path / "copies").iterdir()) == []
+
+
+def test_one_that_can_not_be_copied_is_said_without_naming_the_place(
+    lakehouse: Lakehouse, generations: list[Generation], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    buckets, _ = counted(lakehouse)
+
+    with pytest.raises(BackendUnavailable) as refused:
+        Frames(buckets, tmp_path / "file" / "copies", 2**30).get(generations[0])
+
+    assert refused.value.message == (
+        f"object {generations[0].key!r} of bucket 'primary' can't be copied to the server's data directory: "
+        "Not a directory"
+    )
+
+
+@pytest.mark.parametrize("is_local", [True, False], ids=["local", "elsewhere"])
+def test_an_object_that_is_gone_or_damaged_is_said_and_can_come_back(
+    lakehouse: Lakehouse, generations: list[Generation], tmp_path: Path, *, is_local: bool
+) -> None:
+    generation = generations[0]
+    buckets, _ = counted(lakehouse)
+    opened = Frames(lakehouse.buckets if is_local else buckets, tmp_path / "copies", 2**30)
+    objects = lakehouse.buckets.get("primary").objects
+    data = objects.get(generation.key)
+
+    objects.delete(generation.key)
+    with pytest.raises(NotFound):
+        opened.get(generation)
+    objects.put(generation.key, data[:-1])
+    with pytest.raises(BackendUnavailable, match=f" and should have {len(data):,}: index.refresh writes it anew$"):
+        opened.get(generation)
+    objects.delete(generation.key)
+    objects.put(generation.key, data[:-9] + b"\0" + data[-8:])
+    with pytest.raises(BackendUnavailable, match=r"is damaged: index\.refresh writes it anew$"):
+        opened.get(generation)
+    objects.delete(generation.key)
+    objects.put(generation.key, data)
+
+    assert opened.get(generation).footer.vectors == 50
