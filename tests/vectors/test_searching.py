@@ -119,11 +119,12 @@ def test_codes_choose_those_that_differ_in_the_fewest_bits(many: Lakehouse, monk
     assert chosen(even, 75) == even.tolist()
 
 
-@pytest.mark.usefixtures("by_codes")
 @pytest.mark.parametrize("metric", ["l2", "dot"])
 def test_codes_say_nothing_about_lengths_so_that_all_are_compared_where_these_differ(
-    lakehouse: Lakehouse, metric: str
+    lakehouse: Lakehouse, metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("EXACT", "_CHOSEN", "_CHOSEN_PER_WANTED"):
+        monkeypatch.setattr(searching, name, 1)
     make_points(lakehouse)
     lengths = np.linspace(0.1, 3, 500, dtype=np.float32)
     append(lakehouse, 0, clustered(500, DIMENSION, seed=1) * lengths[:, None])
