@@ -45,7 +45,7 @@ FULL = Effort(
     rows=1_000_000,
     vectors=100_000,
     dimension=768,
-    searches=200,
+    searches=50,
 )
 QUICK = Effort(
     "quick",

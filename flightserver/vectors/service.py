@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from flightserver.catalog.catalog import Catalog
+    from flightserver.catalog.draft import Outcome
     from flightserver.catalog.entities import Dataset
     from flightserver.catalog.log import Operation
     from flightserver.catalog.snapshot import Snapshot
@@ -176,14 +177,10 @@ class Indexes:
             generation = yield from self._builder.build(index, dataset, frame)
             update = PutGeneration(index.bucket, index.name, generation)
             required = IndexAt(index.bucket, index.name, index.version)
-            try:
-                outcome = self._catalog.commit(Transaction(operation, (update,), (required,)))
-            except CommitConflict:
-                if attempt == _ATTEMPTS:
-                    raise
-                continue
-            yield replace(index, generation=generation, version=outcome.version)
-            return
+            outcome = self._committed(Transaction(operation, (update,), (required,)), attempt)
+            if outcome is not None:
+                yield replace(index, generation=generation, version=outcome.version)
+                return
 
     def move(self, key: DatasetKey, to: str, operation: Operation) -> Generator[Step | MovedIndex]:
         """Give an index another home; whoever stops iterating stops it, and the index stays where it is.
@@ -217,15 +214,11 @@ class Indexes:
             generation = replace(index.generation, bucket=there.bucket)
             required = IndexAt(index.bucket, index.name, index.version, snapshot.horizon)
             update = MoveIndex(index.bucket, index.name, there.bucket, generation)
-            try:
-                outcome = self._catalog.commit(Transaction(operation, (update,), (required,)))
-            except CommitConflict:
-                if attempt == _ATTEMPTS:
-                    raise
-                continue
-            moved = replace(index, bucket=there.bucket, generation=generation, version=outcome.version)
-            yield MovedIndex(moved, index.bucket, copied.objects, copied.bytes, copied.already)
-            return
+            outcome = self._committed(Transaction(operation, (update,), (required,)), attempt)
+            if outcome is not None:
+                moved = replace(index, bucket=there.bucket, generation=generation, version=outcome.version)
+                yield MovedIndex(moved, index.bucket, copied.objects, copied.bytes, copied.already)
+                return
 
     def drop(self, key: DatasetKey, operation: Operation) -> None:
         """Forget an index; `bucket.collect` deletes its object when no version within retention names it.
@@ -235,6 +228,15 @@ class Indexes:
         """
         index = self._catalog.snapshot().index(key.name, key.bucket)
         self._catalog.commit(Transaction(operation, (DropIndex(index.bucket, index.name),)))
+
+    def _committed(self, transaction: Transaction, attempt: int) -> Outcome | None:
+        """Commit; None when others have changed the index meanwhile, and it is worth another attempt."""
+        try:
+            return self._catalog.commit(transaction)
+        except CommitConflict:
+            if attempt == _ATTEMPTS:
+                raise
+            return None
 
     def _find(self, snapshot: Snapshot, key: DatasetKey) -> tuple[VectorIndex, Dataset]:
         index = snapshot.index(key.name, key.bucket)

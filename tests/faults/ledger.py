@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from faults.power import PowerCut
 from query.asking import rows, run
 
 from flightserver.catalog.entities import DatasetKey
@@ -25,6 +26,9 @@ from flightserver.tables.segments import Layout
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    import pytest
+    from faults.power import Disk
 
 Contents = dict[str, list[tuple[Any, ...]]]
 """Dataset -> its rows, sorted."""
@@ -59,6 +63,25 @@ def contents(lakehouse: Lakehouse) -> Contents:
     """All rows of all datasets."""
     names = sorted(key.name for key in lakehouse.catalog.snapshot().datasets)
     return {name: rows(lakehouse, f"SELECT * FROM {name} ORDER BY 1, 2, 3") for name in names}
+
+
+def done_on(data: Path, disk: Disk, action: Callable[[Lakehouse], object], monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Do something in a lakehouse on a disk that stops; returns whether it was acknowledged."""
+    lakehouse = Lakehouse.open(load_settings(None, {"server": {"data": data}}))
+    acknowledged = False
+    try:
+        with monkeypatch.context() as patched:
+            disk.attach(patched)
+            try:
+                action(lakehouse)
+                acknowledged = True
+                disk.cut = min(disk.cut, len(disk.steps) - 1)  # a process that dies doesn't stop as a server does
+                lakehouse.close()
+            except PowerCut:
+                pass
+    finally:
+        lakehouse.close()
+    return acknowledged
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from faults.ledger import BEFORE, CHANGES, Change, Contents, contents, opened
-from faults.power import STEPS, Disk, PowerCut
+from faults.ledger import BEFORE, CHANGES, Change, Contents, contents, done_on, opened
+from faults.power import STEPS, Disk
 from query.asking import run
-
-from flightserver.lakehouse import Lakehouse
-from flightserver.settings import load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,25 +19,6 @@ EVERY = 1 if os.environ.get("FLIGHTSERVER_TEST_THOROUGH") == "1" else 8
 
 
 pytestmark = pytest.mark.usefixtures("quick_to_close")
-
-
-def live(data: Path, disk: Disk, change: Change, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Make a change on a disk that stops; returns whether the change was acknowledged."""
-    lakehouse = Lakehouse.open(load_settings(None, {"server": {"data": data}}))
-    acknowledged = False
-    try:
-        with monkeypatch.context() as patched:
-            disk.attach(patched)
-            try:
-                change.make(lakehouse)
-                acknowledged = True
-                disk.cut = min(disk.cut, len(disk.steps) - 1)  # a process that dies doesn't stop as a server does
-                lakehouse.close()
-            except PowerCut:
-                pass
-    finally:
-        lakehouse.close()
-    return acknowledged
 
 
 def follow(data: Path, change: Change, found: Contents) -> None:
@@ -71,7 +49,7 @@ def test_at_every_step_a_change_is_kept_if_it_was_acknowledged_and_else_whole_or
         data = tmp_path / str(cut)
         shutil.copytree(prepared, data)
         disk = Disk(cut)
-        acknowledged = live(data, disk, change, monkeypatch)
+        acknowledged = done_on(data, disk, change.make, monkeypatch)
         allowed = [change.after] if acknowledged else [BEFORE, change.after]
         if acknowledged and len(disk.steps) <= cut:
             steps = disk.steps

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 from bucketing import add_bucket
-from faults.ledger import opened
-from faults.power import Disk, PowerCut
+from faults.ledger import done_on, opened
+from faults.power import Disk
 from query.asking import run
 from tables.moving import operation
 from vectors.indexed import create, expected, make_docs, move, nearest, objects, refresh
 
 from flightserver.catalog.entities import DatasetKey
-from flightserver.lakehouse import Lakehouse
-from flightserver.settings import load_settings
 from flightserver.vectors.searching import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from flightserver.lakehouse import Lakehouse
 
 pytestmark = pytest.mark.usefixtures("quick_to_close")
 
@@ -48,25 +48,6 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data
 
 
-def changed_on(data: Path, disk: Disk, change: Callable[[Lakehouse], object], monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Do it on a disk that stops; returns whether it was acknowledged."""
-    lakehouse = Lakehouse.open(load_settings(None, {"server": {"data": data}}))
-    acknowledged = False
-    try:
-        with monkeypatch.context() as patched:
-            disk.attach(patched)
-            try:
-                change(lakehouse)
-                acknowledged = True
-                disk.cut = min(disk.cut, len(disk.steps) - 1)  # a process that dies doesn't stop as a server does
-                lakehouse.close()
-            except PowerCut:
-                pass
-    finally:
-        lakehouse.close()
-    return acknowledged
-
-
 def indexes(lakehouse: Lakehouse) -> set[str]:
     """All indexes, each of which has been searched with the right answer, by the index."""
     found = lakehouse.catalog.snapshot().indexes
@@ -87,7 +68,7 @@ def test_at_every_step_the_indexes_are_those_of_before_or_those_of_afterwards(
         data = tmp_path / str(cut)
         shutil.copytree(before, data)
         disk = Disk(cut)
-        acknowledged = changed_on(data, disk, change, monkeypatch)
+        acknowledged = done_on(data, disk, change, monkeypatch)
         if acknowledged and len(disk.steps) <= cut:
             steps = disk.steps
         allowed = [afterwards] if acknowledged else [{"primary directions"}, afterwards]
@@ -120,7 +101,7 @@ def test_what_a_dead_process_leaves_of_an_index_is_garbage_and_nothing_else(
         shutil.rmtree(data)
         shutil.copytree(before, data)
         disk = Disk(disk.cut + 1)
-        assert not changed_on(data, disk, refresh, monkeypatch)
+        assert not done_on(data, disk, refresh, monkeypatch)
         with opened(data) as lakehouse:
             if len(objects(lakehouse)) > len(there):
                 break

@@ -7,36 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from bucketing import add_bucket
-from faults.ledger import BEFORE, contents, opened
-from faults.power import Disk, PowerCut
+from faults.ledger import BEFORE, contents, done_on, opened
+from faults.power import Disk
 from tables.moving import move
-
-from flightserver.lakehouse import Lakehouse
-from flightserver.settings import load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.usefixtures("quick_to_close")
-
-
-def moved_on(data: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Move `accounts` on a disk that stops; returns whether the move was acknowledged."""
-    lakehouse = Lakehouse.open(load_settings(None, {"server": {"data": data}}))
-    acknowledged = False
-    try:
-        with monkeypatch.context() as patched:
-            disk.attach(patched)
-            try:
-                move(lakehouse, "accounts", "archive")
-                acknowledged = True
-                disk.cut = min(disk.cut, len(disk.steps) - 1)  # a process that dies doesn't stop as a server does
-                lakehouse.close()
-            except PowerCut:
-                pass
-    finally:
-        lakehouse.close()
-    return acknowledged
 
 
 def test_at_every_step_the_dataset_is_where_it_was_or_where_it_goes_with_all_of_its_rows(
@@ -52,7 +30,7 @@ def test_at_every_step_the_dataset_is_where_it_was_or_where_it_goes_with_all_of_
         data = tmp_path / str(cut)
         shutil.copytree(before, data)
         disk = Disk(cut)
-        acknowledged = moved_on(data, disk, monkeypatch)
+        acknowledged = done_on(data, disk, lambda lakehouse: move(lakehouse, "accounts", "archive"), monkeypatch)
         if acknowledged and len(disk.steps) <= cut:
             steps = disk.steps
         allowed = [{"archive"}] if acknowledged else [{"primary"}, {"archive"}]
