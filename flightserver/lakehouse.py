@@ -282,6 +282,7 @@ class Lakehouse:
         self.transactions.close()
         self.temporary.close()
         self.engine.close()
+        self.indexes.close()
         self.cache.close()
         self.watchdog.stop()
         self.results.stop()

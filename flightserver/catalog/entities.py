@@ -333,10 +333,14 @@ def check_bucket_name(name: str) -> str:
     return name
 
 
-def check_dataset_name(name: str) -> str:
+def check_dataset_name(name: str, what: str = "a dataset") -> str:
     """Return `name` when it can name a dataset.
 
     Any text that SQL can quote is a name, except what could be mistaken for a path.
+
+    Args:
+        name: The name.
+        what: What is to have it, where that isn't a dataset.
 
     Raises:
         InvalidRequest: It is empty, too long, or has a slash, a backslash or a control character, or is dots only.
@@ -352,6 +356,6 @@ def check_dataset_name(name: str) -> str:
         problem = "it is nothing but dots"
     if problem is not None:
         shown = name if len(name) <= _MAX_NAME_BYTES else name[:40] + "..."
-        msg = f"{shown!r} can't name a dataset: {problem}"
+        msg = f"{shown!r} can't name {what}: {problem}"
         raise InvalidRequest(msg)
     return name

@@ -116,7 +116,7 @@ class CreateIndex(BaseUpdate, frozen=True, tag="create_index"):
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # `created` is the index's
         """Add the index."""
         index = self.index
-        check_dataset_name(index.name)
+        check_dataset_name(index.name, "a vector index")
         if index.metric not in METRICS or index.precision not in PRECISIONS or index.dimension < 1:
             msg = (
                 f"index {index.key} can't have metric {index.metric!r}, {index.precision!r}, {index.dimension} numbers"

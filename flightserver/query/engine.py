@@ -31,6 +31,7 @@ from datafusion import DataFrame, LogicalPlan, RuntimeEnvBuilder, SessionConfig,
 from flightserver.errors import Forbidden, InvalidRequest, LimitExceeded, NotFound, RequestError
 from flightserver.query.contexts import CAREFUL, FETCHING, FEW_ROWS, FIRST, OPTIONS, SPILLING, USUAL, make_context
 from flightserver.query.failures import PlanDefect, missing_table, translate
+from flightserver.query.held import held
 from flightserver.query.inorder import in_order
 from flightserver.query.language.statements import parse
 from flightserver.query.namespace import CATALOG, Scope
@@ -110,7 +111,8 @@ class Engine:
         self._watchdog = watchdog
         self._threads = settings.partitions
         self._past = sources.past
-        self._searching = Searching(self, sources.nearest, watchdog)
+        self._held_bytes = settings.memory_bytes // 4
+        self._searching = Searching(self, sources.nearest, watchdog, self._held_bytes)
         pool = RuntimeEnvBuilder().with_fair_spill_pool(settings.memory_bytes)
         disk = copy(pool).with_disk_manager_specified(spill)  # the builder changes itself
         self._usual = make_context(settings, copy(pool).with_disk_manager_disabled(), USUAL)
@@ -244,7 +246,7 @@ class Engine:
         Raises:
             As of `query` and `rows`.
         """
-        return list(self.rows(lambda careful: self.query(sql, scope, parameters, careful=careful)))
+        return held(self.rows(lambda careful: self.query(sql, scope, parameters, careful=careful)), self._held_bytes)
 
     def fetch(self, sql: str, scope: Scope) -> list[pa.RecordBatch]:
         """All rows of a query for some of the rows of a dataset, by their ids.
@@ -254,7 +256,7 @@ class Engine:
         """
         frame = self.query(sql, scope, {})
         try:
-            return list(self._batches(frame, self._fetching, shuffling=True))  # in any order
+            return held(self._batches(frame, self._fetching, shuffling=True), self._held_bytes)  # in any order
         except (LimitExceeded, PlanDefect):
             return self.answer(sql, scope, {})
 
@@ -264,7 +266,8 @@ class Engine:
         Raises:
             Forbidden: A policy can't be applied.
         """
-        return list(self.rows(lambda careful: self._protected(dataset, sql, scope, careful=careful)))
+        rows = self.rows(lambda careful: self._protected(dataset, sql, scope, careful=careful))
+        return held(rows, self._held_bytes)
 
     def _plan(
         self, sql: str, scope: Scope, parameters: Parameters, options: SQLOptions, *, careful: bool = False

@@ -53,12 +53,15 @@ class Protection:
         policies: Names of the policies in it.
         masked: Columns that show something else than they hold.
         hides_rows: Whether rows may be left out.
+        looks_around: Whether what is shown of a row may depend on the other rows, as by a window function: then it must
+            be computed over all of them, whichever are wanted.
     """
 
     sql: str
     policies: tuple[str, ...]
     masked: frozenset[str] = frozenset()
     hides_rows: bool = False
+    looks_around: bool = False
 
 
 def protection(
@@ -95,6 +98,7 @@ def protection(
         tuple(one.name for one in applied),
         frozenset(masks),
         any(one.filter for one in applied),
+        any(_looks_around(text) for text in (*masks.values(), *(one.filter for one in applied))),
     )
 
 
@@ -186,6 +190,11 @@ def _query(names: Sequence[str], policies: Sequence[Policy], masks: Mapping[str,
         return f"SELECT {columns} FROM {PROTECTED}"  # noqa: S608  # names are quoted, masks are an administrator's
     rows = f"SELECT * FROM {PROTECTED} WHERE {filters} LIMIT {_NO_LIMIT}"  # noqa: S608  # filters are an administrator's
     return f"SELECT {columns} FROM ({rows}) AS {PROTECTED}"  # noqa: S608  # as above
+
+
+def _looks_around(text: str) -> bool:
+    """Whether an expression may read other rows of what is protected; rather too often than not often enough."""
+    return any(token.text.lower() in {"over", PROTECTED} for token in tokenize(text))
 
 
 def _named(text: str, names: Sequence[str]) -> list[str]:

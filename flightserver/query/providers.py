@@ -3,7 +3,9 @@
 The engine asks these providers while it plans, on the thread that plans, so the scope of the statement being planned
 stands in a thread-local. Providers may not call the engine on that thread (a runtime inside a runtime panics); tables
 are therefore made on a small pool of others. A view is planned there, under a scope of its own, and its names are
-resolved on the pool of the next depth, so that views of views never wait for themselves.
+resolved on the pool of the next depth, so that views of views never wait for themselves. To make the table of a view
+that searches can take as long as a statement may, so statements that search have pools of their own, with a thread for
+each of them, and nobody waits for others' searches.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from datafusion.catalog import CatalogProvider, SchemaProvider, Table
@@ -47,6 +50,9 @@ if TYPE_CHECKING:
 
 
 _WAIT_SECONDS = 0.2
+_MAKING = 4
+_SEARCHING = 1024
+"""Twice as many as calls are served at once; fewer statements run."""
 
 
 @dataclass(slots=True)
@@ -78,11 +84,14 @@ class Namespace(CatalogProvider):
         self._protect = protect
         self._current = threading.local()
         # Threads are started when they are needed.
-        self._pools = [ThreadPoolExecutor(4, thread_name_prefix="make-table") for _ in range(MAX_VIEW_DEPTH + 1)]
+        self._pools = {
+            searching: [ThreadPoolExecutor(most, thread_name_prefix="make-table") for _ in range(MAX_VIEW_DEPTH + 1)]
+            for searching, most in ((False, _MAKING), (True, _SEARCHING))
+        }
 
     def close(self) -> None:
         """Stop the pools."""
-        for pool in self._pools:
+        for pool in chain(*self._pools.values()):
             pool.shutdown()
 
     @contextmanager
@@ -112,7 +121,7 @@ class Namespace(CatalogProvider):
         """The table of that name, or None after noting why there is none."""
         planning = self._planning()
         try:
-            pool = self._pools[planning.scope.depth]
+            pool = self._pools[planning.scope.searching][planning.scope.depth]
             made = pool.submit(self._make, planning.scope, schema, name)
             if planning.scope.searching:
                 _wait(made, planning.scope.notes)

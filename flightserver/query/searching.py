@@ -12,8 +12,9 @@ their ids. All three read one version of the dataset.
 
 Where policies apply (`protection.py`), the candidates are the rows of the query that stands in the dataset's place, so
 that hidden rows are never found and `filter` is computed for none of them, and sees masks. The rows that are found go
-through that query again, for their masks. `filter` itself is planned with the names and rights of the statement; of
-generated names it can reach the candidates alone.
+through that query again, for their masks; or, where masks look at other rows, are taken from all that it answers.
+`filter` itself is planned with the names and rights of the statement; of generated names it can reach the candidates
+alone.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
+from sqlglot.tokenizer_core import TokenType
 
 from flightserver.errors import InvalidRequest
+from flightserver.query.held import check_held
 from flightserver.query.language.reader import Reader, delimited
 from flightserver.query.language.searches import Bound, bound_name, check_k
 from flightserver.query.language.tokens import LITERALS, check_complexity, placeholders, tokenize
@@ -51,6 +54,7 @@ _WORD = re.compile(r"\w+", re.ASCII)
 """Names that a plan shows as they are."""
 
 _FILTER = "the argument filter of vector_search"
+_QUERY = "the argument query of vector_search"
 
 
 class Answering(Protocol):
@@ -74,11 +78,13 @@ class Searching:
         engine: Computes vectors, candidates and rows.
         index: Finds the nearest.
         watchdog: Interrupts searches of views.
+        max_bytes: Of the rows that all searches of a statement, or of a view, have found.
     """
 
     engine: Answering
     index: NearestRows
     watchdog: Watchdog
+    max_bytes: int
 
     def found(self, scope: Scope, parameters: Parameters) -> Mapping[str, Found]:
         """The rows of each search of a scope, by the name of the search.
@@ -92,6 +98,7 @@ class Searching:
             DimensionMismatch: The vector is of another length than those of the index.
             NotFound: There is no such index.
             Forbidden: Policies forbid it.
+            LimitExceeded: What is found, or read to find it, is larger than may be held.
         """
         return self.watchdog.guard(scope.notes).run(lambda: self._found(scope, parameters))
 
@@ -117,11 +124,14 @@ class Searching:
 
     def _found(self, scope: Scope, parameters: Parameters) -> Mapping[str, Found]:
         found: dict[str, Found] = {}
+        size = 0
         for search in scope.searches.values():
             inside = replace(scope, searches={}, found=dict(found))
             # What another search reads of it, the plan doesn't show.
             is_shown = all(search.name not in other.query for other in scope.searches.values())
             found[search.name] = self._search(search, inside, parameters, scope.notes.reads if is_shown else None)
+            size += found[search.name].rows.nbytes
+            check_held(size, self.max_bytes)
         return found
 
     def _search(self, search: Search, scope: Scope, parameters: Parameters, reads: str | None) -> Found:
@@ -138,10 +148,16 @@ class Searching:
         plain = _plain_vector(text, parameters)
         if plain is not None:
             return plain
-        batches = self.engine.answer(f'SELECT ({text}) AS "query"', scope, parameters)
+        try:
+            batches = self.engine.answer(f'SELECT ({text}) AS "query"', scope, parameters)
+        except InvalidRequest as error:
+            problem = (
+                " can't read columns of the statement, a subquery can" if "No field named" in error.message else ""
+            )
+            raise InvalidRequest(f"{_QUERY}{problem}: {error.message}") from error
         rows = sum(batch.num_rows for batch in batches)
         if rows != 1:
-            raise InvalidRequest(f"the argument query of vector_search gives {rows:,} rows: it must give one vector")
+            raise InvalidRequest(f"{_QUERY} gives {rows:,} rows: it must give one vector")
         return vector_of(next(batch.column(0)[0] for batch in batches if batch.num_rows))
 
     def _candidates(self, target: SearchTarget, predicate: str, scope: Scope) -> NDArray[np.int64] | None:
@@ -149,13 +165,15 @@ class Searching:
         hides_rows = target.hidden is not None and target.hidden.hides_rows
         if not predicate and not hides_rows:
             return None
-        inside = replace(scope, target=None, added=None, protected=None, named={}, found={}, candidates=target.dataset)
         condition = f" WHERE ({predicate}\n)" if predicate else ""
         sql = f'SELECT "{ROW_ID}" FROM "{CANDIDATES}" AS {delimited(target.dataset.name)}{condition}'  # noqa: S608  # one expression between brackets
         try:
-            batches = self.engine.answer(sql, inside, {})
+            batches = self.engine.answer(sql, _among(target, scope), {})
         except InvalidRequest as error:
-            raise InvalidRequest(f"{_FILTER}: {error.message}") from error
+            # The engine would say where in a statement that nobody has written.
+            is_unreadable = error.message.startswith("SQL error")
+            problem = f"{predicate[:80]!r} can't be read as a predicate" if is_unreadable else error.message
+            raise InvalidRequest(f"{_FILTER}: {problem}") from error
         return _joined([batch.column(0).to_numpy(zero_copy_only=False) for batch in batches])
 
     def _rows(self, target: SearchTarget, nearest: Nearest, scope: Scope, reads: str | None) -> pa.Table:
@@ -167,28 +185,42 @@ class Searching:
             scope: What names mean.
             reads: What is read of them, as of `Notes`.
         """
-        ids = nearest.row_ids
         shown = target.columns
-        if not len(ids):
+        if not len(nearest.row_ids):
             return target.schema.empty_table()
-        dataset = target.dataset
         unread = frozenset[str]() if target.hidden is not None else _unread(shown, reads)
-        columns = ", ".join(delimited(name) for name in (*shown.names, ROW_ID) if name not in unread)
-        listed = ", ".join(str(one) for one in ids.tolist())
-        sql = f'SELECT {columns} FROM "{TARGET}" WHERE "{ROW_ID}" IN ({listed})'  # noqa: S608  # names are quoted, ids are numbers
-        mine = Scope(scope.snapshot, target=dataset, depth=scope.depth)
-        batches = self.engine.fetch(sql, mine)
-        if target.hidden is not None:
-            numbered = visible(decode(dataset.schema)).append(pa.field(ROW_ID, pa.int64(), nullable=False))
-            batches = pa.Table.from_batches(batches).cast(numbered).to_batches()
-            behind = replace(scope.behind(dataset), given={PROTECTED: (numbered, batches)})
-            batches = self.engine.protected_rows(dataset, target.hidden.sql, behind)
+        names = [name for name in (*shown.names, ROW_ID) if name not in unread]
+        batches = self._read(target, nearest.row_ids, names, scope)
         read = pa.schema([field for field in shown if field.name not in unread])
         found = _in_order(batches, nearest, read)
         for place, field in enumerate(shown):
             if field.name in unread:
                 found = found.add_column(place, field, _stand_in(field, found.num_rows))
         return found.cast(target.schema)
+
+    def _read(
+        self, target: SearchTarget, ids: NDArray[np.int64], names: list[str], scope: Scope
+    ) -> list[pa.RecordBatch]:
+        """Columns of rows by their ids, in any order, as who asks may see them."""
+        dataset, hidden = target.dataset, target.hidden
+        columns = ", ".join(map(delimited, names))
+        wanted = f'"{ROW_ID}" IN ({", ".join(map(str, ids.tolist()))})'
+        if hidden is not None and hidden.looks_around:
+            sql = f'SELECT {columns} FROM "{CANDIDATES}" WHERE {wanted}'  # noqa: S608  # names are quoted, ids are numbers
+            return self.engine.answer(sql, _among(target, scope), {})
+        sql = f'SELECT {columns} FROM "{TARGET}" WHERE {wanted}'  # noqa: S608  # as above
+        batches = self.engine.fetch(sql, Scope(scope.snapshot, target=dataset, depth=scope.depth))
+        if hidden is None:
+            return batches
+        numbered = visible(decode(dataset.schema)).append(pa.field(ROW_ID, pa.int64(), nullable=False))
+        batches = pa.Table.from_batches(batches).cast(numbered).to_batches()
+        behind = replace(scope.behind(dataset), given={PROTECTED: (numbered, batches)})
+        return self.engine.protected_rows(dataset, hidden.sql, behind)
+
+
+def _among(target: SearchTarget, scope: Scope) -> Scope:
+    """What names mean to a query for candidates."""
+    return replace(scope, target=None, added=None, protected=None, named={}, found={}, candidates=target.dataset)
 
 
 def _plain_vector(text: str, parameters: Parameters) -> NDArray[np.float32] | None:
@@ -247,7 +279,7 @@ def _k(k: int | Bound, parameters: Parameters) -> int:
         return k
     value = _value("k", k, parameters)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidRequest(f"the argument k of vector_search must be a whole number; found {str(value)[:40]}")
+        raise InvalidRequest(f"the argument k of vector_search must be a whole number; found {_shown(value)}")
     check_k(value)
     return value
 
@@ -258,7 +290,7 @@ def _filter(given: str | Bound | None, parameters: Parameters) -> str:
     if text is None:
         return ""
     if not isinstance(text, str):
-        raise InvalidRequest(f"{_FILTER} must be a text; found {str(text)[:40]}")
+        raise InvalidRequest(f"{_FILTER} must be a text; found {_shown(text)}")
     try:
         return _one_predicate(text)
     except InvalidRequest as error:
@@ -268,7 +300,7 @@ def _filter(given: str | Bound | None, parameters: Parameters) -> str:
 def _one_predicate(text: str) -> str:
     tokens = tokenize(text)
     check_complexity(tokens)
-    if placeholders(tokens):
+    if placeholders(tokens) or any(token.token_type is TokenType.PLACEHOLDER for token in tokens):
         raise InvalidRequest("it can't have placeholders: bind its whole text")
     if any(token.text.lower() == ROW_ID and token.token_type not in LITERALS for token in tokens):
         raise InvalidRequest(f"no column is called {ROW_ID!r}")
@@ -276,6 +308,11 @@ def _one_predicate(text: str) -> str:
     predicate = reader.upto(",", ";", what="a predicate")
     reader.end("the end of one predicate")
     return predicate
+
+
+def _shown(value: object) -> str:
+    """A bound value as SQL would write it, or at least so that a text isn't taken for a number."""
+    return "NULL" if value is None else (repr if isinstance(value, str) else str)(value)[:40]
 
 
 def _value(argument: str, bound: Bound, parameters: Parameters) -> object:

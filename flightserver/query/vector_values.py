@@ -14,7 +14,8 @@ from flightserver.errors import InvalidRequest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_NUMBER = r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*"
+# There is one way to read each text: where there are two, a list of n numbers that isn't one is tried in 2**n ways.
+_NUMBER = r"\s*[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?\s*"
 _LITERAL = re.compile(rf"(?:ARRAY\s*)?\[({_NUMBER}(?:,{_NUMBER})*)\]", re.IGNORECASE | re.ASCII)
 _QUOTED = re.compile(r"'([^']*)'")
 _WHAT = "the argument query of vector_search"

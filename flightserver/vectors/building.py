@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from flightserver.vectors.frame import Frame
 
 _BATCH_ROWS = 16_384
-"""48 MB of vectors of 768 float32."""
+_BATCH_NUMBERS = 12 * 2**20
+"""48 MB of float32, and 16,384 vectors of 768: of longer ones, fewer are read at a time."""
 
 
 @dataclass(slots=True)
@@ -180,8 +181,9 @@ class Builder:
         """The vectors of a segment in batches, with their places."""
         if before is not None and segment.id in before.starts:
             there = before.starts[segment.id]
-            for start in range(there.start, there.stop, _BATCH_ROWS):
-                part = slice(start, min(start + _BATCH_ROWS, there.stop))
+            step = _batch_rows(index)
+            for start in range(there.start, there.stop, step):
+                part = slice(start, min(start + step, there.stop))
                 yield before.vectors[part], before.places[part].astype(np.int64)
             return
         yield from segment_vectors(self._buckets.get(segment.bucket), segment, column, index)
@@ -195,6 +197,10 @@ def segment_vectors(
     Raises:
         BackendUnavailable: A file can't be read.
     """
-    for batch, places in read_segment(bucket, segment, pa.schema([column]), batch_rows=_BATCH_ROWS):
+    for batch, places in read_segment(bucket, segment, pa.schema([column]), batch_rows=_batch_rows(index)):
         matrix, rows = vectors_of(batch.column(0), index)
         yield matrix, places[rows]
+
+
+def _batch_rows(index: VectorIndex) -> int:
+    return min(_BATCH_ROWS, max(1, _BATCH_NUMBERS // index.dimension))

@@ -5,18 +5,21 @@ temporary file first, which is mapped and is gone with the process, however that
 as far as the system has some to spare. The least recently used is closed when all together are larger than the limit;
 searches that hold it go on.
 
-Invariant: `_lock` guards `_open`, `_bytes` and `_opening`. An object is opened by one thread at a time, not under it.
+Objects are opened by threads of their own, each by one, and searches wait for that: what takes longer than a statement
+may is there for the next one, which would begin anew otherwise, for ever.
+
+Invariant: `_lock` guards `_open`, `_bytes` and `_opening`; nothing is opened under it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import mmap
-import shutil
 import tempfile
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from flightserver.errors import BackendUnavailable
 from flightserver.vectors.frame import Frame
@@ -28,6 +31,11 @@ if TYPE_CHECKING:
     from flightserver.storage.buckets import Buckets, OpenBucket
 
 _CHUNK_BYTES = 8 * 1024 * 1024
+_AT_ONCE = 4
+"""Objects that are opened at a time; others wait for their turn."""
+_WAIT_SECONDS = 0.2
+"""Between two moments at which a search that waits can be interrupted."""
+_STOPPING = "vector indexes aren't opened any more: the server is stopping"
 
 
 class Frames:
@@ -46,7 +54,15 @@ class Frames:
         self._lock = threading.Lock()
         self._open: OrderedDict[str, Frame] = OrderedDict()
         self._bytes = 0
-        self._opening: dict[str, threading.Lock] = {}
+        self._opening: dict[str, Future[Frame]] = {}
+        self._closed = threading.Event()
+        # Threads are started when they are needed.
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="open-index")
+
+    def close(self) -> None:
+        """Stop opening objects; those that are open stay so as long as somebody holds them."""
+        self._closed.set()
+        self._threads.shutdown(cancel_futures=True)
 
     def get(self, generation: Generation) -> Frame:
         """The generation, open.
@@ -59,14 +75,26 @@ class Frames:
             found = self._kept(generation.id)
             if found is not None:
                 return found
-            turn = self._opening.setdefault(generation.id, threading.Lock())
-        with turn:
+            opening = self._opening.get(generation.id)
+            if opening is None and self._closed.is_set():
+                raise BackendUnavailable(_STOPPING)
+            if opening is None:
+                opening = self._opening[generation.id] = self._threads.submit(self._opened, generation)
+        while not wait([opening], _WAIT_SECONDS).done:
+            pass
+        try:
+            return opening.result()
+        except CancelledError:
+            raise BackendUnavailable(_STOPPING) from None
+
+    def _opened(self, generation: Generation) -> Frame:
+        try:
+            frame = self._read(generation)
+            self._keep(generation.id, frame)
+            return frame
+        finally:
             with self._lock:
-                found = self._kept(generation.id)
-            if found is None:
-                found = self._read(generation)
-                self._keep(generation.id, found)
-        return found
+                self._opening.pop(generation.id, None)
 
     def _kept(self, generation: str) -> Frame | None:
         found = self._open.get(generation)
@@ -79,7 +107,6 @@ class Frames:
             before = self._open.pop(generation, None)  # of another that opened it again when it was closed meanwhile
             self._open[generation] = frame
             self._bytes += frame.bytes - (0 if before is None else before.bytes)
-            self._opening.pop(generation, None)
             while self._bytes > self._max_bytes and len(self._open) > 1:
                 _, closed = self._open.popitem(last=False)
                 self._bytes -= closed.bytes
@@ -101,14 +128,20 @@ class Frames:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             with bucket.reading.open(generation.key) as source, tempfile.TemporaryFile(dir=self._directory) as copy:
-                shutil.copyfileobj(source, copy, _CHUNK_BYTES)
-                copy.flush()
+                self._copy(source, copy)
                 return _map(copy.fileno(), copy.tell())
         except OSError as error:  # such as a full disk; buckets have errors of their own
             raise BackendUnavailable(
                 f"object {generation.key!r} of bucket {bucket.name!r} can't be copied to the server's data directory: "
                 f"{error.strerror}"
             ) from error
+
+    def _copy(self, source: BinaryIO, copy: IO[bytes]) -> None:
+        while chunk := source.read(_CHUNK_BYTES):
+            if self._closed.is_set():
+                raise BackendUnavailable(_STOPPING)
+            copy.write(chunk)
+        copy.flush()
 
 
 def _map(file: int, size: int) -> mmap.mmap | bytes:

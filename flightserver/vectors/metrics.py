@@ -20,6 +20,8 @@ from flightserver.catalog.indexes import COSINE, L2
 from flightserver.errors import DimensionMismatch, InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from flightserver.catalog.indexes import VectorIndex
@@ -38,8 +40,8 @@ _LEAST_PRODUCT = 1e-30
 _LONGEST = float(np.finfo(np.float32).max)
 """Vectors that are longer are said to be so long; only `distances` are computed of them."""
 
-_BLOCK_ROWS = 16_384
-"""Rows at a time: 48 MB of 768 float32."""
+_BLOCK_NUMBERS = 12 * 2**20
+"""Numbers at a time: 16,384 vectors of 768, 48 MB as float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +58,21 @@ class Query:
     vector: NDArray[np.float32]
     length: float
 
-    def scores(self, matrix: NDArray[np.floating], lengths: NDArray[np.float32]) -> NDArray[np.floating]:
+    def scores(
+        self, matrix: NDArray[np.floating], lengths: NDArray[np.float32], rows: NDArray[np.int64] | None = None
+    ) -> NDArray[np.floating]:
         """What the distances to the rows of a matrix go by: less is nearer.
 
         Args:
             matrix: A vector in each row.
-            lengths: Their Euclidean lengths.
+            lengths: Euclidean lengths of the vectors that are compared.
+            rows: Which rows these are; None for all of them.
         """
         if not self._has_scores(lengths):
-            return self.distances(matrix)
-        found = np.empty(len(matrix), np.float32)
-        for start in range(0, len(matrix), _BLOCK_ROWS):
-            block = slice(start, start + _BLOCK_ROWS)
-            inner = matrix[block].astype(np.float32, copy=False) @ self.vector
+            return self.distances(matrix, rows)
+        found = np.empty(len(lengths), np.float32)
+        for block, vectors in _blocks(matrix, rows):
+            inner = vectors.astype(np.float32, copy=False) @ self.vector
             if self.metric == COSINE:
                 found[block] = -inner / lengths[block]
             elif self.metric == L2:
@@ -98,13 +102,12 @@ class Query:
             and (self.metric != L2 or max(most, self.length) ** 2 <= _MOST_PRODUCT)
         )
 
-    def distances(self, matrix: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The distances to the rows of a matrix."""
-        found = np.empty(len(matrix), np.float64)
+    def distances(self, matrix: NDArray[np.floating], rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """The distances to the rows of a matrix, or to these of them."""
+        found = np.empty(len(matrix) if rows is None else len(rows), np.float64)
         query = self.vector.astype(np.float64)
-        for start in range(0, len(matrix), _BLOCK_ROWS):
-            block = matrix[start : start + _BLOCK_ROWS].astype(np.float64)
-            found[start : start + _BLOCK_ROWS] = self._distances(block, query)
+        for block, vectors in _blocks(matrix, rows):
+            found[block] = self._distances(vectors.astype(np.float64), query)
         return found
 
     def _distances(self, block: NDArray[np.float64], query: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -143,7 +146,17 @@ def query_of(index: VectorIndex, vector: NDArray[np.float32]) -> Query:
 def lengths_of(matrix: NDArray[np.floating]) -> NDArray[np.float32]:
     """Euclidean lengths of the rows of a matrix; `_LONGEST` where they are beyond float32."""
     found = np.empty(len(matrix), np.float32)
-    for start in range(0, len(matrix), _BLOCK_ROWS):
-        block = matrix[start : start + _BLOCK_ROWS].astype(np.float64)
-        found[start : start + _BLOCK_ROWS] = np.minimum(np.sqrt((block * block).sum(axis=1)), _LONGEST)
+    for block, vectors in _blocks(matrix):
+        exact = vectors.astype(np.float64)
+        found[block] = np.minimum(np.sqrt((exact * exact).sum(axis=1)), _LONGEST)
     return found
+
+
+def _blocks(
+    matrix: NDArray[np.floating], rows: NDArray[np.int64] | None = None
+) -> Iterator[tuple[slice, NDArray[np.floating]]]:
+    """Vectors of a matrix, or of these rows of it, so many at a time that copies of them are small."""
+    step = max(1, _BLOCK_NUMBERS // matrix.shape[1])
+    for start in range(0, len(matrix) if rows is None else len(rows), step):
+        block = slice(start, start + step)
+        yield block, matrix[block] if rows is None else matrix[rows[block]]

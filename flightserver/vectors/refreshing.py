@@ -75,6 +75,8 @@ class AutoRefresh:
         """Refresh what is due, once."""
         snapshot = self._catalog.snapshot()
         datasets = {dataset.id: dataset for dataset in snapshot.datasets.values()}
+        there = {index.id for index in snapshot.indexes.values()}
+        self._hopeless = {index: version for index, version in self._hopeless.items() if index in there}
         for index in snapshot.indexes.values():
             dataset = datasets.get(index.dataset_id)
             if self._looks.stopped.is_set():

@@ -4,12 +4,13 @@ Theory of operation: which rows there are is said by the dataset that is given, 
 segments come from the generation, where that has the segment, else from the dataset's files; those of small segments
 are kept in memory. Dead rows, and rows that aren't among the allowed ones, are left out before anything is compared. So
 an answer is about exactly that version, however old the index is, and an index whose object can't be read costs time
-and nothing else (an event says so).
+and nothing else (an event says so). It isn't tried again for some seconds, because a bucket that doesn't answer costs
+all of its retries, which each search would wait for.
 
 Up to `EXACT` candidates of the generation are all compared. Of more, codes choose some (`codes.py`), where they can:
 for the cosine, or where all vectors have about the same length. Candidates are compared exactly (`metrics.py`).
 
-Invariant: `_lock` guards `_kept` and `_kept_bytes`.
+Invariant: `_lock` guards `_kept`, `_kept_bytes` and `_failed`.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ _KEPT_SEGMENT_BYTES = 64 * 1024 * 1024
 
 UNREADABLE = "vector index unreadable"
 """Kind of the event of a generation that can't be read, so that searches read the dataset instead."""
-_TOLD_SECONDS = 60.0
+_AVOIDED_SECONDS = 30.0
+"""A generation that couldn't be read isn't tried again for so long."""
 
 _Vectors = tuple["NDArray[np.floating]", "NDArray[np.int64]"]
 """A matrix with a vector in each row, and the place of each in its segment."""
@@ -89,7 +91,7 @@ class Searcher:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, str], list[_Vectors]] = OrderedDict()
         self._kept_bytes = 0
-        self._told: dict[str, float] = {}
+        self._failed: dict[tuple[str, str], float] = {}
 
     def check(self, index: VectorIndex, vector: NDArray[np.float32]) -> None:
         """Return when a vector can be searched for, see `NearestRows.check`."""
@@ -130,16 +132,29 @@ class Searcher:
     def _frame(self, index: VectorIndex) -> Frame | None:
         """The generation of an index, open; None when it can't be read, which is told."""
         generation = index.generation
-        if not generation.segments:
+        where = (generation.bucket, generation.id)
+        if not generation.segments or self._is_avoided(where):
             return None
         try:
             return self._frames.get(generation)
         except (NotFound, BackendUnavailable) as error:
-            now = time.monotonic()
-            if now - self._told.get(generation.id, -_TOLD_SECONDS) >= _TOLD_SECONDS:
-                self._told[generation.id] = now
+            if self._avoid(where):
                 self._events.record(UNREADABLE, index.bucket, index=index.name, error=error.message)
             return None
+
+    def _is_avoided(self, where: tuple[str, str]) -> bool:
+        """Whether a generation, given by bucket and id, couldn't be read a moment ago."""
+        since = time.monotonic() - _AVOIDED_SECONDS
+        with self._lock:
+            self._failed = {one: failed for one, failed in self._failed.items() if failed > since}
+            return where in self._failed
+
+    def _avoid(self, where: tuple[str, str]) -> bool:
+        """Remember that a generation couldn't be read; whether no other search has just done so."""
+        with self._lock:
+            is_new = where not in self._failed
+            self._failed[where] = time.monotonic()
+        return is_new
 
     def _vectors(self, index: VectorIndex, segment: Segment, column: pa.Field) -> Iterator[_Vectors]:
         """The vectors of a segment, from its files or from memory."""
@@ -166,9 +181,11 @@ class Searcher:
             if key not in self._kept:
                 self._kept[key] = vectors
                 self._kept_bytes += size
-            while self._kept_bytes > _KEPT_BYTES:
-                _, dropped = self._kept.popitem(last=False)
-                self._kept_bytes -= sum(_bytes(each) for each in dropped)
+            # In this order, and asking for both: a statement that is stopped may be interrupted here.
+            while self._kept and self._kept_bytes > _KEPT_BYTES:
+                oldest = next(iter(self._kept))
+                self._kept_bytes -= sum(_bytes(each) for each in self._kept[oldest])
+                del self._kept[oldest]
 
 
 class _Wanted:
@@ -242,14 +259,14 @@ def _search_frame(frame: Frame, dataset: Dataset, query: Query, wanted: _Wanted,
     if positions is None:
         near = _nearest(query, frame.vectors, frame.lengths, best.k)
     elif len(positions):
-        near = positions[_nearest(query, frame.vectors[positions], frame.lengths[positions], best.k)]
+        near = positions[_nearest(query, frame.vectors, frame.lengths[positions], best.k, positions)]
     else:
         return
     firsts = np.array([there.start for there in frame.starts.values()], np.int64)
     numbers = np.array([orders.get(segment, -1) for segment in frame.starts], np.int64)
     # The last of those that begin there: segments without vectors begin where the next one does.
     owners = np.searchsorted(firsts, near, side="right") - 1
-    best.offer(numbers[owners], frame.places[near].astype(np.int64), query.distances(frame.vectors[near]))
+    best.offer(numbers[owners], frame.places[near].astype(np.int64), query.distances(frame.vectors, near))
 
 
 def _positions(frame: Frame, dataset: Dataset, wanted: _Wanted) -> NDArray[np.int64] | None:
@@ -302,14 +319,29 @@ def _compare(
     """Compare with vectors of one segment."""
     if len(matrix):
         near = _nearest(query, matrix, lengths, best.k)
-        best.offer(np.full(len(near), order, np.int64), places[near], query.distances(matrix[near]))
+        best.offer(np.full(len(near), order, np.int64), places[near], query.distances(matrix, near))
 
 
-def _nearest(query: Query, matrix: NDArray[np.floating], lengths: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Rows of a matrix among which are the k nearest, and all that are as near as the last of these."""
-    if len(matrix) <= k:
-        return np.arange(len(matrix))
-    scores = query.scores(matrix, lengths)
+def _nearest(
+    query: Query,
+    matrix: NDArray[np.floating],
+    lengths: NDArray[np.float32],
+    k: int,
+    rows: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """Rows of a matrix among which are the k nearest, and all that are as near as the last of these.
+
+    Args:
+        query: What they are near to.
+        matrix: A vector in each row.
+        lengths: Of the vectors that are compared.
+        k: How many are wanted.
+        rows: Which rows are compared, and the answer is positions in it; None for all. They may be nearly all of an
+            index, which no search copies as a whole.
+    """
+    if len(lengths) <= k:
+        return np.arange(len(lengths))
+    scores = query.scores(matrix, lengths, rows)
     last = np.partition(scores, k - 1)[k - 1]
     return np.flatnonzero(scores <= last + query.slack(lengths))
 

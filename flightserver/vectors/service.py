@@ -96,6 +96,10 @@ class Indexes:
         self._frames = frames
         self._builder = Builder(buckets)
 
+    def close(self) -> None:
+        """Stop opening the objects of indexes."""
+        self._frames.close()
+
     def create(
         self,
         key: DatasetKey,
@@ -285,7 +289,7 @@ def _new_key(snapshot: Snapshot, key: DatasetKey) -> DatasetKey:
         NotFound: There is no such bucket.
         AlreadyExists: There is an index of the name.
     """
-    check_dataset_name(key.name)
+    check_dataset_name(key.name, "a vector index")
     snapshot.bucket(key.bucket)
     if key in snapshot.indexes:
         raise AlreadyExists(f"vector index {key} exists already: drop it, or give another name")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from clients.jdbc_program import Connection, Jdbc, JdbcError, encoded
 from clients.samples import all_types
+from vectors.indexed import create as create_index
+from vectors.indexed import make_docs
 
 if TYPE_CHECKING:
     from conftest import RunningServer
@@ -185,3 +187,14 @@ def test_every_type_is_written_as_it_was_read(everything: Connection, server: Ru
     count = everything.query("SELECT count(*) AS n FROM (SELECT * FROM copies EXCEPT SELECT * FROM things)")
     assert count == [[0]]
     assert "copies" in {key.name for key in server.lakehouse.catalog.snapshot().datasets}
+
+
+@pytest.mark.feature("vector search")
+def test_a_vector_is_bound_as_text_with_k_and_a_filter(jdbc_connection: Connection, server: RunningServer) -> None:
+    make_docs(server.lakehouse)
+    create_index(server.lakehouse)
+    search = "SELECT id FROM vector_search('directions', CAST(? AS VARCHAR), ?, ?)"
+
+    rows = jdbc_connection.query(search, [("String", "[1, 0]"), ("Long", 2), ("String", "id > 0")])
+
+    assert rows == [[1], [359]]

@@ -346,7 +346,7 @@ def test_a_bucket_with_datasets_is_dropped_only_when_told_what_becomes_of_them(
 
     with pytest.raises(InvalidRequest, match=r"it has a, b, c, d, e and 1 more: say by `contents`.*'keep' or 'delete'"):
         client.call("bucket.drop", {"name": "testing"})
-    with pytest.raises(InvalidRequest, match=r"bucket.drop is not valid: .*contents"):
+    with pytest.raises(InvalidRequest, match=r"bucket.drop is not valid: .*contents`; it must be one of keep, delete"):
         client.call("bucket.drop", {"name": "testing", "contents": "forget"})
 
     assert rows(server.lakehouse, "SELECT count(*) FROM testing.a") == [(1,)]

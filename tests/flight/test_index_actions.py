@@ -247,8 +247,8 @@ def test_a_name_in_several_buckets_means_that_of_the_call_and_else_primary(
 @pytest.mark.parametrize(
     ("more", "error", "message"),
     [
-        ({"metric": "hamming"}, InvalidRequest, r"index.create is not valid: .*metric"),
-        ({"precision": "int8"}, InvalidRequest, r"index.create is not valid: .*precision"),
+        ({"metric": "hamming"}, InvalidRequest, r"not valid: .*`\$\.metric`; it must be one of cosine, l2, dot"),
+        ({"precision": "int8"}, InvalidRequest, r"not valid: .*`\$\.precision`; it must be one of float32, float16"),
         ({"dimension": 0}, InvalidRequest, r"index.create is not valid: .*dimension"),
         ({"dimension": "2"}, InvalidRequest, r"index.create is not valid: .*dimension"),
         ({"lists": 100}, InvalidRequest, "unknown field `lists`"),
@@ -260,7 +260,7 @@ def test_a_name_in_several_buckets_means_that_of_the_call_and_else_primary(
         ({"to": "nowhere"}, NotFound, "there is no bucket 'nowhere'; there are: primary"),
         ({"to": "data"}, NotFound, "there is no bucket 'data'; there are: primary"),
         ({"name": "taken"}, AlreadyExists, 'index "primary".taken exists already'),
-        ({"name": ""}, InvalidRequest, "can't name a dataset: it is empty"),
+        ({"name": ""}, InvalidRequest, "can't name a vector index: it is empty"),
     ],
 )
 def test_what_cannot_be_indexed_is_refused_and_leaves_nothing(

@@ -79,6 +79,21 @@ def test_masks_are_in_the_answer_and_in_the_filter(files: Lakehouse) -> None:
     assert rows(files, search.replace("?", "NULL"), rights=bob)[1:2] == [(6, "ann", "***")]
 
 
+@pytest.mark.parametrize("around", ["avg(id) OVER ()", "(SELECT avg(id) FROM __protected)"])
+@pytest.mark.parametrize("filtered", ["", "owner = 'bob'"])
+def test_a_mask_that_looks_at_other_rows_sees_all_of_them_and_not_those_found(
+    files: Lakehouse, around: str, filtered: str
+) -> None:
+    policy(files, filter=filtered, masks={"secret": f"CAST({around} AS VARCHAR)"})
+    bob = user(files)
+
+    [(average,)] = set(rows(files, "SELECT secret FROM files", rights=bob))
+
+    assert rows(files, "SELECT id, secret FROM vector_search('near', [4, 0], 1)", rights=bob) == [(4, average)]
+    found = rows(files, "SELECT secret, e FROM vector_search('near', [4, 0], 2, 'id > 3')", rights=bob)
+    assert found == [(average, [4.0, 0.0]), (average, [1.0, 0.0] if not filtered else [9.0, 0.0])]
+
+
 def test_filters_and_masks_together(files: Lakehouse) -> None:
     policy(files, filter="owner = current_user AND secret <> '9'", masks={"secret": "'is ' || id", "id": "id * 10"})
 

@@ -118,6 +118,19 @@ def test_vectors_of_the_generation_before_are_taken_from_it(lakehouse: Lakehouse
     assert [step for step in told if step.stage == "write"][-1] == Step("write", 300, 300)
 
 
+def test_longer_vectors_are_read_fewer_at_a_time(lakehouse: Lakehouse) -> None:
+    make_points(lakehouse)
+    append(lakehouse, 0, clustered(100, 20, seed=1))
+    index = create(lakehouse, dataset="points")
+    before = frames(lakehouse).get(index.generation)
+
+    for taken_from in (None, before):
+        with patch.object(building, "_BATCH_NUMBERS", 20 * 40):
+            told, generation = to_the_end(Builder(lakehouse.buckets).build(index, points(lakehouse), taken_from))
+        assert [step.done for step in told if step.stage == "write"] == [40, 80, 100]
+        assert contents(frames(lakehouse).get(generation)) == contents(before)
+
+
 def test_segments_that_the_dataset_no_longer_has_are_left_out(indexed: Lakehouse) -> None:
     index = index_of(indexed)
     before = frames(indexed).get(index.generation)

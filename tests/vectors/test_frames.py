@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from vectors.counting import counted
-from vectors.indexed import create
+from vectors.indexed import create, expected, make_docs, nearest
 from vectors.searched import append, clustered, frames, make_points
 
-from flightserver.errors import BackendUnavailable, NotFound
+from flightserver.errors import BackendUnavailable, NotFound, QueryTimeout
 from flightserver.vectors.frames import Frames
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from flightserver.catalog.indexes import Generation
     from flightserver.lakehouse import Lakehouse
+    from flightserver.vectors.frame import Frame
 
 
 @pytest.fixture
@@ -86,6 +87,40 @@ def test_of_many_threads_one_opens(lakehouse: Lakehouse, generations: list[Gener
     assert objects.opened == {generations[0].key: 1}
 
 
+def test_what_takes_longer_to_open_than_a_statement_may_last_is_there_for_the_next_one(
+    lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_docs(lakehouse)
+    create(lakehouse)
+    read, begun, is_time = Frames._read, [], threading.Event()
+
+    def slowly(opened: Frames, generation: Generation) -> Frame:
+        begun.append(generation.id)
+        assert is_time.wait(30)
+        return read(opened, generation)
+
+    monkeypatch.setattr(Frames, "_read", slowly)
+    for _ in range(2):
+        with pytest.raises(QueryTimeout):
+            nearest(lakehouse, 0, timeout_seconds=0.3)
+    is_time.set()
+
+    assert nearest(lakehouse, 0) == expected(0, 0, 1, 359)
+    assert len(begun) == 1
+
+
+def test_nothing_is_opened_once_the_server_stops(lakehouse: Lakehouse, generations: list[Generation]) -> None:
+    buckets, objects = counted(lakehouse)
+    opened = Frames(buckets, lakehouse.settings.server.data / "copies", 2**30)
+    kept = opened.get(generations[0])
+    opened.close()
+
+    assert opened.get(generations[0]) is kept
+    with pytest.raises(BackendUnavailable, match="the server is stopping"):
+        opened.get(generations[1])
+    assert objects.opened == {generations[0].key: 1}
+
+
 def test_of_one_in_another_place_there_is_a_copy_without_a_name(
     lakehouse: Lakehouse, generations: list[Generation], tmp_path: Path
 ) -> None:
@@ -133,6 +168,7 @@ def test_an_object_that_is_gone_or_damaged_is_said_and_can_come_back(
     objects.put(generation.key, data[:-9] + b"\0" + data[-8:])
     with pytest.raises(BackendUnavailable, match=r"is damaged: index\.refresh writes it anew$"):
         opened.get(generation)
+    assert opened._opening == {}
     objects.delete(generation.key)
     objects.put(generation.key, data)
 

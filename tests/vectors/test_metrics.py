@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from msgspec.structs import replace
 
 from flightserver.catalog.indexes import METRICS
 from flightserver.errors import DimensionMismatch, InvalidRequest
+from flightserver.vectors import metrics as module
 from flightserver.vectors.metrics import lengths_of, query_of
 from flightserver.vectors.searching import _nearest
 
@@ -114,6 +117,26 @@ def left_out(asked: Query, matrix: NDArray[np.floating], k: int) -> list[int]:
     belonging = np.flatnonzero(distances < last) if len(matrix) > k else np.arange(len(matrix))
     ties = np.flatnonzero(distances == last)
     return sorted({*belonging.tolist(), *ties.tolist()} - set(chosen.tolist()))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_rows_that_are_compared_are_copied_a_few_at_a_time(metric: str) -> None:
+    random = np.random.default_rng(1)
+    matrix = random.normal(size=(20_000, 64)).astype(np.float32)
+    rows = np.delete(np.arange(20_000), [0, 7, 19_999])
+    lengths, asked = lengths_of(matrix)[rows], query(metric, matrix[7])
+    expected = _nearest(asked, matrix[rows], lengths, 10).tolist()
+
+    tracemalloc.start()
+    with patch.object(module, "_BLOCK_NUMBERS", 64 * 512):
+        found = _nearest(asked, matrix, lengths, 10, rows)
+        distances = asked.distances(matrix, rows)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert found.tolist() == expected
+    np.testing.assert_array_equal(distances, asked.distances(matrix[rows]))
+    assert most < matrix.nbytes / 2
 
 
 @given(

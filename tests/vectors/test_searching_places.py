@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from vectors.counting import counted
 from vectors.indexed import create, refresh
 from vectors.searched import (
     EAST,
@@ -29,9 +30,11 @@ from vectors.searched import (
 
 from flightserver.errors import BackendUnavailable
 from flightserver.vectors import searching
+from flightserver.vectors.frames import Frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from flightserver.lakehouse import Lakehouse
 
@@ -87,10 +90,10 @@ def test_an_index_that_can_not_be_read_changes_no_answer_and_is_told_once(
     assert key in told
 
 
-def test_an_index_that_stays_unreadable_is_told_again_after_a_while(
+def test_an_index_that_stays_unreadable_is_tried_and_told_again_after_a_while(
     few: Lakehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(searching, "_TOLD_SECONDS", 0.0)
+    monkeypatch.setattr(searching, "_AVOIDED_SECONDS", 0.0)
     spoil(few, lose)
     one = searcher(few)
 
@@ -98,6 +101,23 @@ def test_an_index_that_stays_unreadable_is_told_again_after_a_while(
         found_by(one, few, index_of(few), EAST, 3)
 
     assert len(unreadable(few)) == 2
+
+
+def test_an_index_that_could_not_be_read_is_left_alone_for_a_while(
+    few: Lakehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its bucket doesn't answer, each try would take as long as the retries."""
+    key = spoil(few, cut)
+    buckets, objects = counted(few)
+    one = searching.Searcher(Frames(buckets, tmp_path, 2**30), few.buckets, few.tables.dead, few.events)
+
+    answers = [found_by(one, few, index_of(few), EAST, 3) for _ in range(3)]
+    tries = objects.opened[key]
+    monkeypatch.setattr(searching, "_AVOIDED_SECONDS", 0.0)
+    answers.append(found_by(one, few, index_of(few), EAST, 3))
+
+    assert answers == [NEAREST_EAST] * 4
+    assert (tries, objects.opened[key]) == (1, 2)
 
 
 def test_an_index_that_is_refreshed_is_read_again(few: Lakehouse) -> None:

@@ -112,7 +112,7 @@ def test_what_can_not_be_indexed_is_said_before_anything_is_written(docs: Lakeho
         create(docs, "taken")
     with pytest.raises(NotFound, match="there is no bucket 'nowhere'; there are: archive, primary"):
         create(docs, bucket="nowhere")
-    with pytest.raises(InvalidRequest, match="'a/b' can't name a dataset: it has a slash"):
+    with pytest.raises(InvalidRequest, match="'a/b' can't name a vector index: it has a slash"):
         create(docs, "a/b")
 
     assert docs.catalog.snapshot().version == before

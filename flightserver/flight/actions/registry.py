@@ -8,9 +8,10 @@ in `list_actions`. A handler returns its response, or yields `Progress` first wh
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from flightserver.flight.middleware import CallContext
     from flightserver.flight.permissions import Permission
 
+
+_NO_CHOICE = re.compile(r"Invalid enum value .* - at `\$\.(\w+)`$", re.DOTALL)
 
 _NAMES = ("bucket", "dataset", "index", "name", "role", "user", "to")
 """Fields of requests that name what an action is about."""
@@ -69,6 +72,17 @@ class Action:
         """Prepare to read requests, now: two threads that are the first to need a type at once crash msgspec 0.22."""
         object.__setattr__(self, "_decoder", msgspec.json.Decoder(self.request))
 
+    def _choices(self, error: msgspec.ValidationError) -> str:
+        """What would be right where a field has another value than the few that it may have; msgspec doesn't say."""
+        found = _NO_CHOICE.match(str(error))
+        if found is None:
+            return ""
+        type_of = get_type_hints(self.request)[found[1]]
+        values = [
+            value for one in (type_of, *get_args(type_of)) if get_origin(one) is Literal for value in get_args(one)
+        ]
+        return f"; it must be one of {', '.join(values)}" if values else ""
+
     def description(self) -> str:
         """Summary and JSON schemas, as `list_actions` gives them."""
         schemas = {"request": msgspec.json.schema(self.request), "response": msgspec.json.schema(self.response)}
@@ -84,7 +98,9 @@ class Action:
         try:
             request = self._decoder.decode(body or b"{}")
         except msgspec.ValidationError as error:
-            raise InvalidRequest(f"the body of action {self.name} is not valid: {error}") from None
+            raise InvalidRequest(
+                f"the body of action {self.name} is not valid: {error}{self._choices(error)}"
+            ) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"the body of action {self.name} must be a JSON object: {error}") from None
         call.note.about = _named(request)

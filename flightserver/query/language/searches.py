@@ -28,6 +28,9 @@ PREFIX = "__search_"
 MAX_K = 10_000
 """Rows of one search: they are fetched by their ids and held in memory, and nobody looks at more of the nearest."""
 
+MAX_DEPTH = 16
+"""Searches for what searches find, and so on: as deep as views may be."""
+
 _NAME = "vector_search"
 _ARGUMENTS = ("index", "query", "k", "filter")
 _ANY_CALL = re.compile(_NAME, re.IGNORECASE)
@@ -91,6 +94,7 @@ class _Calls:
 
     def __init__(self, sql: str, tokens: list[Token]) -> None:
         self.found: dict[tuple[object, ...], Search] = {}
+        self._depth = 0
         self._reader = Reader(sql, tokens)
 
     def rewritten(self, first: int, last: int) -> str:
@@ -106,7 +110,7 @@ class _Calls:
                 continue
             if not self._is_table(start):
                 raise InvalidRequest(
-                    f"{_NAME} answers rows: it stands where a table does, as in FROM {_NAME}('index', query, k)"
+                    f"{_NAME} answers rows: it stands where a table is read, as in FROM {_NAME}('index', query, k)"
                 )
             reader.position += 2
             pieces += [sql[position : tokens[start].start], delimited(self._call().name)]
@@ -117,11 +121,10 @@ class _Calls:
 
     def _is_table(self, place: int) -> bool:
         """Whether a table is named at a place: behind FROM or JOIN, or a comma or bracket there."""
-        before = self._word(place - 1)
-        if before == "(":
-            return self._is_table(place - 1)
+        while (before := self._word(place - 1)) == "(":
+            place -= 1
         if before != ",":
-            return before in _TABLE_FOLLOWS
+            return before in _TABLE_FOLLOWS and self._word(place - 2) != "DELETE"
         depth = 0
         for earlier in range(place - 1, -1, -1):
             now = self._word(earlier)
@@ -154,7 +157,11 @@ class _Calls:
         if missing:
             raise InvalidRequest(f"{_NAME} lacks {', '.join(missing)}: expected {_USAGE}")
         end = reader.position
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise InvalidRequest(f"{_NAME} is inside of {MAX_DEPTH} others: store parts of the result in tables")
         query = self.rewritten(*given["query"])
+        self._depth -= 1
         reader.position = end
         said = (self._index(*given["index"]), query, self._k(*given["k"]), self._filter(given.get("filter")))
         return self.found.setdefault(said, Search(f"{PREFIX}{len(self.found)}", *said))

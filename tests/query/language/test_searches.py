@@ -6,7 +6,7 @@ import pytest
 
 from flightserver.errors import InvalidRequest
 from flightserver.query.language.changes import CreateView, Merge
-from flightserver.query.language.searches import MAX_K, Bound, Search
+from flightserver.query.language.searches import MAX_DEPTH, MAX_K, Bound, Search
 from flightserver.query.language.statements import AsOf, TableName, parse
 
 CALL = "vector_search('i', [1, 2], 3)"
@@ -126,11 +126,12 @@ def test_statements_that_change_may_search() -> None:
 @pytest.mark.parametrize(
     ("sql", "reason"),
     [
-        (f"SELECT {CALL}", "answers rows: it stands where a table does"),
-        (f"SELECT a, {CALL} FROM t", "answers rows: it stands where a table does"),
-        (f"SELECT * FROM t WHERE a IN ({CALL})", "answers rows: it stands where a table does"),
-        (f"SELECT * FROM f(1, {CALL})", "answers rows: it stands where a table does"),
-        (f"UPDATE {CALL} SET a = 1", "answers rows: it stands where a table does"),
+        (f"SELECT {CALL}", "answers rows: it stands where a table is read"),
+        (f"SELECT a, {CALL} FROM t", "answers rows: it stands where a table is read"),
+        (f"SELECT * FROM t WHERE a IN ({CALL})", "answers rows: it stands where a table is read"),
+        (f"SELECT * FROM f(1, {CALL})", "answers rows: it stands where a table is read"),
+        (f"DELETE FROM {CALL}", "answers rows: it stands where a table is read"),
+        (f"UPDATE {CALL} SET a = 1", "answers rows: it stands where a table is read"),
         (f"SELECT * FROM {CALL} FOR VERSION AS OF 3", "to search at an earlier version, set the option as_of"),
         ("SELECT * FROM vector_search()", "expected the argument index of vector_search, found '\\)'"),
         ("SELECT * FROM vector_search('i', [1])", r"lacks k: expected vector_search\('index', query, k\)"),
@@ -156,3 +157,22 @@ def test_statements_that_change_may_search() -> None:
 def test_a_call_that_is_malformed_or_misplaced_is_refused(sql: str, reason: str) -> None:
     with pytest.raises(InvalidRequest, match=reason):
         parse(sql)
+
+
+def nested(depth: int) -> str:
+    """A search for what a search finds, and so on."""
+    query = "[1, 2]"
+    for k in range(1, depth + 1):
+        query = f"(SELECT e FROM vector_search('i', {query}, {k}))"
+    return f"SELECT {query}"
+
+
+def test_searches_are_inside_of_each_other_so_far_and_no_further() -> None:
+    assert [search.k for search in parse(nested(MAX_DEPTH)).searches] == [*range(1, MAX_DEPTH + 1)]
+    for depth in (MAX_DEPTH + 1, 1000):
+        with pytest.raises(InvalidRequest, match="vector_search is inside of 16 others"):
+            parse(nested(depth))
+
+
+def test_a_call_is_found_behind_any_number_of_brackets() -> None:
+    assert parse(f"SELECT 1 FROM {'(' * 3000}{CALL}{')' * 3000}").searches == (FOUND,)
