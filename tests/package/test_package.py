@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -99,3 +100,24 @@ def test_both_packages_can_be_imported_without_any_extra(clean_python: Path) -> 
     where = _run(clean_python, "-c", code, cwd=clean_python.parent)
 
     assert "site-packages" in where
+
+
+def test_the_installed_server_answers_without_any_extra(clean_python: Path, tmp_path: Path) -> None:
+    command = clean_python.with_name("flightserver")
+    place = ["--data", str(tmp_path / "data"), "--port", "0", "--http-port", "0"]
+    with subprocess.Popen([command, "serve", *place], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            ready = re.search(r"grpc://\S+", server.stdout.readline())
+            assert ready is not None
+
+            def ask(*what: str) -> str:
+                return _run(command, *what, "--uri", ready[0], cwd=tmp_path)
+
+            ask("query", "CREATE TABLE docs AS SELECT 7 AS id, [1.0, 0.0] AS direction")
+            ask("indexes", "create", "near", "--dataset", "docs", "--column", "direction")
+            found = ask("query", "SELECT id FROM vector_search('near', [1, 0], 1)", "--format", "csv")
+        finally:
+            server.terminate()
+    assert found == '"id"\n7\n'
+    assert server.returncode == 0
