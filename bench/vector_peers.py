@@ -52,9 +52,15 @@ _TRAINING_VECTORS = 256
 """That Lance wants for each partition."""
 
 
+_VSS_NUMBERS = 10_000_000
+"""In all vectors: an index of 100,000 x 768 was not built within a quarter of an hour on two cores."""
+
+
 def peers(stack: ExitStack, work: Path, given: VectorSet) -> list[Contestant]:
     """All that can be had, with their indexes built."""
-    found = [_numpy(given), _duckdb(given), _vss(stack, work, given)]
+    found = [_numpy(given), _duckdb(given)]
+    if given.vectors.size <= _VSS_NUMBERS:
+        found.append(_vss(stack, work, given))
     found += [_lance(work, given, name) for name in _LANCE]
     if hnswlib is not None:
         found += _hnsw(work, given)

@@ -43,7 +43,8 @@ candidates exactly, from the rows; there are as many partitions as the root of t
 trained with. vss, DuckDB's extension, is on PyPI for DuckDB {vss}, which is a process of its own here and takes the \
 time itself; DuckDB of this environment has none, and compares all. numpy and Lance have as many threads as there are \
 cores, DuckDB {threads}, a search of hnswlib one. A size is that of the index: those of flightserver, hnswlib and vss \
-have the vectors, those of Lance don't; that of vss is what it says itself. Versions: {versions}."""
+have the vectors, those of Lance don't; that of vss is what it says itself. vss is asked in the quick form only: \
+100,000 vectors of 768 numbers kept it building for more than a quarter of an hour. Versions: {versions}."""
 
 FILTERS = """`clustered`, behind a predicate that leaves 10 % or 1 % of the rows. That of flightserver is the fourth \
 argument of `vector_search`; "search alone" is given the rows that it leaves. Lance filters first (`prefilter`). numpy \
