@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from flightserver.catalog.draft import Draft
+    from flightserver.catalog.entities import Dataset
 
 COSINE = "cosine"
 """The metric that needs a direction."""
@@ -91,6 +92,11 @@ class VectorIndex(msgspec.Struct, frozen=True, omit_defaults=True):
     def key(self) -> DatasetKey:
         """Bucket and name."""
         return DatasetKey(self.bucket, self.name)
+
+    def missing_rows(self, dataset: Dataset) -> int:
+        """Live rows of a version of its dataset that are in segments which its generation lacks."""
+        there = frozenset(self.generation.segments)
+        return sum(segment.live for segment in dataset.segments if segment.id not in there)
 
 
 class _IndexUpdate(BaseUpdate, frozen=True):

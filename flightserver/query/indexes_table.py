@@ -51,12 +51,11 @@ def indexes_table(scope: Scope) -> pa.Table:
 def _row(index: VectorIndex, dataset: Dataset, scope: Scope) -> tuple[object, ...]:
     columns = {stored_name(field): field.name for field in decode(dataset.schema)}
     contents = index.generation
-    known = frozenset(contents.segments)
     numbers: tuple[int | None, ...] = (
         contents.vectors,
         contents.skipped,
         contents.bytes,
-        sum(segment.live for segment in dataset.segments if segment.id not in known),
+        index.missing_rows(dataset),
     )
     return (
         index.bucket,

@@ -36,6 +36,7 @@ from flightserver.query.namespace import (
 from flightserver.query.protection import PROTECTED, protection
 from flightserver.query.search_targets import search_target
 from flightserver.tables.schema import ROW_ID
+from flightserver.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from flightserver.query.scan import Scans
 
 
-_WAIT_SECONDS = 0.2
 _MAKING = 4
 _SEARCHING = 1024
 """Twice as many as calls are served at once; fewer statements run."""
@@ -218,13 +218,8 @@ class Namespace(CatalogProvider):
 
 def _wait(made: Future[Table], notes: Notes) -> None:
     """Wait for a table that a view's search may take long to make; when the watchdog interrupts, so is the search."""
-    # What the watchdog sets arrives between two waits, and a bare lock is never left half-way.
-    done = threading.Lock()
-    done.acquire()
-    made.add_done_callback(lambda _: done.release())
     try:
-        while not done.acquire(timeout=_WAIT_SECONDS):
-            pass
+        wait_for(made)
     except BaseException:
         notes.cancelled = True
         raise

@@ -10,8 +10,8 @@ have added is copied, and the commit tried again; so writers never fail because 
 
 A copy that is there already is used again, as far as no collection can be about to delete it: when it is young, as is
 what an interrupted move has left, or when a version that can be read names it, as after moving there and
-back. For the latter the commit requires that the horizon hasn't moved (`flightserver.tables.collecting`).
-Other copies are in the way until they are collected; they aren't written over, because no key ever is.
+back. For the latter the commit requires that the horizon hasn't moved (`flightserver.tables.collecting`), and where it
+has, all copies are looked at again. Other copies are in the way until they are collected; they aren't written over, because no key ever is.
 
 Invariants: at the commit every file is in the new home, durably, with the size it has in the old one. Memory is bounded
 by `_CHUNK_BYTES`, whatever files hold.
@@ -34,7 +34,7 @@ from flightserver.tables.reading import unreadable
 from flightserver.tables.segments import MANIFEST, ORIGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from flightserver.catalog.catalog import Catalog
     from flightserver.catalog.entities import Dataset, DatasetKey
@@ -238,18 +238,55 @@ def _check_copy(found: ObjectMeta, target: OpenBucket, size: int, may_stay: bool
         raise AlreadyExists(msg)
 
 
-def staying(collector: Collector, to: str) -> Callable[[ObjectMeta, Part], bool]:
-    """Tells of copies in a bucket whether they can be relied upon: what versions name is looked up once, if at all."""
-    live: set[Place] | None = None
+class Copies:
+    """What a move has copied to another bucket, over all of its attempts to commit.
 
-    def may_stay(meta: ObjectMeta, part: Part) -> bool:
-        nonlocal live
-        if collector.is_fresh(meta.modified):
+    A copy that was there already may have been relied upon because a readable version named it. When the horizon has
+    moved since, that version may be given up and the copy deleted; so all copies are looked at again then.
+
+    Args:
+        buckets: Where files lie.
+        collector: Knows which of them nobody deletes.
+        to: Name of the other bucket.
+    """
+
+    def __init__(self, buckets: Buckets, collector: Collector, to: str) -> None:
+        self._buckets = buckets
+        self._collector = collector
+        self._to = to
+        self._done: set[Place] = set()
+        self._horizon: int | None = None
+        self._live: set[Place] | None = None
+        self._copied = Copied()
+
+    @property
+    def total(self) -> Copied:
+        """All files that were copied, and how many more were there already."""
+        return Copied(self._copied.objects, self._copied.bytes, max(0, self._copied.already))
+
+    def add(self, parts: Iterable[Part], horizon: int) -> Generator[Step]:
+        """Copy what the other bucket lacks of some parts, as of a snapshot with this horizon.
+
+        Yields:
+            How far it is.
+
+        Raises:
+            As `copied_parts`.
+        """
+        if horizon != self._horizon:
+            self._horizon, self._live = horizon, None
+            self._done.clear()
+            # Those that were copied will be found there, and counted.
+            self._copied = Copied(self._copied.objects, self._copied.bytes, -self._copied.objects)
+        wanted = [part for part in parts if (part.bucket, part.place) not in self._done]
+        self._copied += yield from copied_parts(self._buckets, wanted, self._to, self._may_stay)
+        self._done.update((part.bucket, part.place) for part in wanted)
+
+    def _may_stay(self, meta: ObjectMeta, part: Part) -> bool:
+        if self._collector.is_fresh(meta.modified):
             return True
-        live = collector.live() if live is None else live
-        return (to, part.place) in live
-
-    return may_stay
+        self._live = self._collector.live() if self._live is None else self._live
+        return (self._to, part.place) in self._live
 
 
 class Mover:
@@ -284,16 +321,13 @@ class Mover:
             CommitConflict: Others changed the dataset again and again meanwhile.
             BackendUnavailable: A file can't be read or written.
         """
-        done: set[tuple[str, str]] = set()
-        copied = Copied()
+        copies = Copies(self._buckets, self._collector, to)
         for attempt in range(1, _ATTEMPTS + 1):
             snapshot = self._catalog.snapshot()
             dataset = snapshot.dataset(key.name, key.bucket)
             self._check(snapshot, dataset, to)
             elsewhere = (part for part in parts_of(dataset) if self._buckets.get(part.bucket).name != to)
-            parts = [part for part in elsewhere if (part.bucket, part.place) not in done]
-            copied += yield from self._copy(parts, to)
-            done.update((part.bucket, part.place) for part in parts)
+            yield from copies.add(elsewhere, snapshot.horizon)
             moved = MoveDataset(
                 dataset.bucket,
                 dataset.name,
@@ -308,7 +342,7 @@ class Mover:
                 if attempt == _ATTEMPTS:
                     raise
                 continue
-            home = replace(dataset, bucket=to).key
+            home, copied = replace(dataset, bucket=to).key, copies.total
             yield Moved(home, dataset.bucket, outcome.version, copied.objects, copied.bytes, copied.already)
             return
 
@@ -325,6 +359,3 @@ class Mover:
             kind = "dataset" if target in snapshot.datasets else "view"
             msg = f"dataset {dataset.key} can't be moved to bucket {to!r}, which has a {kind} of the name: rename one"
             raise AlreadyExists(msg)
-
-    def _copy(self, parts: Sequence[Part], to: str) -> Generator[Step, None, Copied]:
-        return copied_parts(self._buckets, parts, to, staying(self._collector, to))

@@ -18,11 +18,12 @@ import mmap
 import tempfile
 import threading
 from collections import OrderedDict
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING, BinaryIO
 
 from flightserver.errors import BackendUnavailable
 from flightserver.vectors.frame import Frame
+from flightserver.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 8 * 1024 * 1024
 _AT_ONCE = 4
 """Objects that are opened at a time; others wait for their turn."""
-_WAIT_SECONDS = 0.2
-"""Between two moments at which a search that waits can be interrupted."""
 _STOPPING = "vector indexes aren't opened any more: the server is stopping"
 
 
@@ -80,8 +79,7 @@ class Frames:
                 raise BackendUnavailable(_STOPPING)
             if opening is None:
                 opening = self._opening[generation.id] = self._threads.submit(self._opened, generation)
-        while not wait([opening], _WAIT_SECONDS).done:
-            pass
+        wait_for(opening)
         try:
             return opening.result()
         except CancelledError:

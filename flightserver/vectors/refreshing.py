@@ -38,12 +38,6 @@ _SPREAD = 0.25
 """Share of the interval by which looks are earlier or later, so that several servers seldom look at once."""
 
 
-def missing_rows(index: VectorIndex, dataset: Dataset) -> int:
-    """Live rows of a dataset in segments that the generation of its index lacks."""
-    there = frozenset(index.generation.segments)
-    return sum(segment.live for segment in dataset.segments if segment.id not in there)
-
-
 class AutoRefresh:
     """Refreshes indexes; `start` begins, `stop` ends it.
 
@@ -87,7 +81,7 @@ class AutoRefresh:
     def _is_due(self, index: VectorIndex, dataset: Dataset) -> bool:
         if self._hopeless.get(index.id) == dataset.version:
             return False
-        missing = missing_rows(index, dataset)
+        missing = index.missing_rows(dataset)
         return missing > EXACT and missing > self._settings.refresh_ratio * dataset.rows
 
     def _refresh(self, index: VectorIndex, dataset: Dataset) -> None:

@@ -36,7 +36,7 @@ from flightserver.errors import (
     NotFound,
 )
 from flightserver.storage.limits import check_size
-from flightserver.tables.moving import Copied, Step, copied_parts, parts_of_index, staying
+from flightserver.tables.moving import Copies, Step, parts_of_index
 from flightserver.tables.plan import refuse_external
 from flightserver.tables.reading import read_segment
 from flightserver.tables.schema import stored_name
@@ -205,22 +205,21 @@ class Indexes:
             CommitConflict: Others changed the index again and again meanwhile.
             BackendUnavailable: An object can't be read or written.
         """
-        copied = Copied()
+        copies = Copies(self._buckets, self._collector, to)
         for attempt in range(1, _ATTEMPTS + 1):
             snapshot = self._catalog.snapshot()
             index, _ = self._find(snapshot, key)
             there = _target(snapshot, index, to)
             part = parts_of_index(index)
             check_size(self._buckets.get(there.bucket).objects, part.place, part.bytes)
-            copied += yield from copied_parts(
-                self._buckets, (part,), there.bucket, staying(self._collector, there.bucket)
-            )
+            yield from copies.add((part,), snapshot.horizon)
             generation = replace(index.generation, bucket=there.bucket)
             required = IndexAt(index.bucket, index.name, index.version, snapshot.horizon)
             update = MoveIndex(index.bucket, index.name, there.bucket, generation)
             outcome = self._committed(Transaction(operation, (update,), (required,)), attempt)
             if outcome is not None:
                 moved = replace(index, bucket=there.bucket, generation=generation, version=outcome.version)
+                copied = copies.total
                 yield MovedIndex(moved, index.bucket, copied.objects, copied.bytes, copied.already)
                 return
 

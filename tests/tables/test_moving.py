@@ -306,6 +306,25 @@ def test_copies_that_a_readable_version_names_are_used_again(trips: Lakehouse) -
     assert (back.objects, back.already) == (0, away.objects)
 
 
+def test_a_copy_that_is_collected_before_the_commit_is_copied_again(trips: Lakehouse) -> None:
+    """It was relied upon because a readable version named it; a collection has given that version up since."""
+    before = rows(trips, TRIPS)
+    away = move(trips, "trips", "archive")
+    move(trips, "trips", "primary", "archive")
+    left = ["archive"]
+
+    def collect_once() -> None:
+        while left:
+            assert collect(trips, left.pop()).objects == away.objects
+
+    with before_each_commit(trips, "move", collect_once):
+        moved = move(trips, "trips", "archive")
+
+    assert (moved.objects, moved.already) == (away.objects, 0)
+    assert rows(trips, TRIPS) == before
+    assert len(files(trips, "archive")) == away.objects
+
+
 def test_copies_that_may_be_collected_at_any_moment_are_in_the_way_until_they_are(tmp_path: Path) -> None:
     settings = load_settings(
         None, {"server": {"data": tmp_path}, "catalog": {"collect_grace_hours": 0, "retention_hours": 0}}

@@ -156,6 +156,23 @@ def test_what_a_refresh_commits_meanwhile_is_copied_too(docs: Lakehouse) -> None
     assert nearest(docs, 0, 2) == [(0, 0.0), (1000, 0.0)]
 
 
+def test_a_move_that_has_to_commit_again_has_copied_once(docs: Lakehouse) -> None:
+    left = [True]
+
+    def collect_something() -> None:
+        """The horizon moves, so that the commit has to look again at what it relies upon."""
+        if left:
+            left.pop()
+            run(docs, "UPDATE docs SET id = id")
+            assert collect(docs, "primary").objects
+
+    with before_each_commit(docs, "move index", collect_something):
+        moved = move(docs, "archive")
+
+    assert (left, moved.objects, moved.already) == ([], 1, 0)
+    assert nearest(docs, 0) == EAST
+
+
 def test_a_move_that_always_comes_too_late_gives_up(docs: Lakehouse) -> None:
     numbers = itertools.count(1000)
 
@@ -242,6 +259,26 @@ def test_a_copy_that_a_readable_version_names_is_used_again(docs: Lakehouse) -> 
     back = move(docs, "primary", source="archive")
 
     assert (back.objects, back.already) == (0, 1)
+
+
+def test_a_copy_that_is_collected_before_the_commit_is_copied_again(docs: Lakehouse) -> None:
+    """It was relied upon because a readable version named it; a collection has given that version up since."""
+    there = objects(docs)
+    move(docs, "archive")
+    move(docs, "primary", source="archive")
+    left = ["archive"]
+
+    def collect_once() -> None:
+        while left:
+            assert collect(docs, left.pop()).objects == 1
+
+    with before_each_commit(docs, "move index", collect_once):
+        moved = move(docs, "archive")
+
+    assert (moved.objects, moved.already) == (1, 0)
+    assert objects(docs, "archive") == there
+    assert nearest(docs, 0) == EAST
+    assert unreadable(docs) == []
 
 
 def test_a_copy_that_may_be_collected_at_any_moment_is_in_the_way_until_it_is(tmp_path: Path) -> None:

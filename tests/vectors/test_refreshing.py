@@ -19,7 +19,7 @@ from flightserver.catalog.entities import DatasetKey
 from flightserver.settings import VectorSettings
 from flightserver.telemetry import Events
 from flightserver.vectors import refreshing
-from flightserver.vectors.refreshing import FAILED, REFRESHED, AutoRefresh, missing_rows
+from flightserver.vectors.refreshing import FAILED, REFRESHED, AutoRefresh
 from flightserver.vectors.service import Indexes
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def told(auto: AutoRefresh) -> list[tuple[str, str, dict[str, Any]]]:
 
 def missing(lakehouse: Lakehouse, name: str = "directions") -> int:
     """Rows that an index lacks."""
-    return missing_rows(index_of(lakehouse, name), points(lakehouse))
+    return index_of(lakehouse, name).missing_rows(points(lakehouse))
 
 
 REFRESHED_ONE = (REFRESHED, "primary", {"index": "directions"})
@@ -265,6 +265,4 @@ def test_a_dataset_without_its_index_and_an_index_without_rows_are_nothing_to_do
 
     assert told(auto) == []
     index = index_of(lakehouse)
-    assert (
-        missing_rows(replace(index, generation=replace(index.generation, segments=("gone",))), points(lakehouse)) == 0
-    )
+    assert replace(index, generation=replace(index.generation, segments=("gone",))).missing_rows(points(lakehouse)) == 0
