@@ -9,9 +9,10 @@ The commit requires that the dataset is as it was when its files were copied. Wh
 have added is copied, and the commit tried again; so writers never fail because of a move that doesn't come about.
 
 A copy that is there already is used again, as far as no collection can be about to delete it: when it is young, as is
-what an interrupted move has left, or when a version that can be read names it, as after moving there and
-back. For the latter the commit requires that the horizon hasn't moved (`flightserver.tables.collecting`), and where it
-has, all copies are looked at again. Other copies are in the way until they are collected; they aren't written over, because no key ever is.
+what an interrupted move has left, or when a version that can be read names it, as after moving there and back. For the
+latter the commit requires that the horizon hasn't moved (`flightserver.tables.collecting`), and where it has, all
+copies are looked at again. Other copies are in the way until they are collected; they aren't written over, because no
+key ever is.
 
 Invariants: at the commit every file is in the new home, durably, with the size it has in the old one. Memory is bounded
 by `_CHUNK_BYTES`, whatever files hold.

@@ -68,10 +68,10 @@ def served(port: int) -> bytes:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
-    with (
-        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
-        context.wrap_socket(plain) as connection,
-    ):
+    # wrapped before it is connected: a socket that is reset while it is being wrapped isn't closed by anybody
+    with context.wrap_socket(socket.socket()) as connection:
+        connection.settimeout(10)
+        connection.connect(("127.0.0.1", port))
         shown = connection.getpeercert(binary_form=True)
     assert shown
     return ssl.DER_cert_to_PEM_cert(shown).encode()
