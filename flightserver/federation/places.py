@@ -135,7 +135,9 @@ def check_s3_bucket(access: S3Access) -> None:
             s3.list_objects_v2(Bucket=name, Prefix=access.location.prefix, MaxKeys=1)
         except ClientError as error:
             if code(error) == "NoSuchBucket":
-                raise NotFound(f"the S3 server has no bucket {name!r}: with `create` in `s3` it is made") from None
+                raise NotFound(
+                    f"the S3 server has no bucket {name!r}: with `create` in `s3`, or the flag --make, it is made"
+                ) from None
             raise
 
 

@@ -82,7 +82,9 @@ def test_an_s3_bucket_that_is_there_is_attached(
 
 
 def test_an_s3_bucket_is_made_when_asked_for_and_only_then(create: Callable[..., Any], s3: S3Server, lake: str) -> None:
-    with pytest.raises(NotFound, match=f"the S3 server has no bucket '{lake}': with `create` in `s3` it is made"):
+    with pytest.raises(
+        NotFound, match=f"the S3 server has no bucket '{lake}': with `create` in `s3`, or the flag --make, it is made"
+    ):
         create("cloud")
     with pytest.raises(ClientError, match="404"):
         s3.client().head_bucket(Bucket=lake)

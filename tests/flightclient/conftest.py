@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 import flightclient
 import pytest
+from s3server import s3_bucket, s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import RunningServer
     from flightclient import Client
+
+__all__ = ["s3_bucket", "s3_server"]
 
 
 @pytest.fixture

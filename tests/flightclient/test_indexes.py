@@ -1,4 +1,4 @@
-"""Searches by vectors through the typed client."""
+"""Vector indexes and searches through the typed client."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from flightclient.errors import DimensionMismatch, InvalidRequest, NotFound
+from flightclient.indexes import Index, MovedIndex
 
 if TYPE_CHECKING:
     from flightclient import Client
@@ -30,8 +31,7 @@ def version(client: Client) -> int:
         }
     )
     client.ingest(docs, "docs", primary_key=["id"])
-    made = client.call("index.create", {"index": NAME, "dataset": "docs", "column": "embedding"})
-    return int(made["version"])
+    return client.indexes.create(NAME, "docs", "embedding").version
 
 
 @pytest.mark.usefixtures("version")
@@ -115,3 +115,25 @@ def test_an_index_that_does_not_exist_is_not_found(client: Client, version: int)
     assert version
     with pytest.raises(NotFound, match="there is no vector index 'nothing'"):
         client.search("nothing", [0, 1])
+
+
+def test_an_index_from_its_creation_to_its_end(client: Client) -> None:
+    client.buckets.create("archive")
+    client.query("CREATE TABLE docs AS SELECT 1 AS id, [1.0, 0.0] AS embedding")
+
+    made = client.indexes.create(NAME, "docs", "embedding", "l2", dimension=2, precision="float16", bucket="primary")
+    about = ("docs", "primary", "embedding", "l2", 2, "float16")
+    assert made == Index(NAME, "primary", *about, vectors=1, skipped=0, bytes=made.bytes, version=made.version)
+
+    client.query("INSERT INTO docs VALUES (2, [0.0, 1.0])")
+    refreshed = client.indexes.refresh(NAME)
+    assert (refreshed.vectors, refreshed.rebuilt) == (2, True)
+    assert not client.indexes.refresh(NAME).rebuilt
+
+    moved = client.indexes.move(NAME, "archive")
+    assert moved == MovedIndex(NAME, "archive", "primary", moved.version, 1, refreshed.bytes, 0)
+    assert client.search(f'archive."{NAME}"', [0, 1], 1)["id"].to_pylist() == [2]
+
+    client.indexes.drop(NAME, bucket="archive")
+    with pytest.raises(NotFound, match="there is no vector index"):
+        client.search(NAME, [0, 1])

@@ -1,4 +1,4 @@
-"""A small typed client for what ADBC does not say: pages, uploads with progress, actions.
+"""A small typed client for what ADBC does not say: pages, uploads with progress, buckets, indexes, other actions.
 
     import flightclient
 
@@ -13,7 +13,19 @@ It needs pyarrow only. Errors are those of `flightclient.errors`.
 from flightclient.client import Client, connect
 from flightclient.errors import FlightclientError
 from flightclient.pages import PagedResult
+from flightclient.places import LifecycleRule, S3Place
 from flightclient.results import IngestResult, Progress, TableInfo
 from flightclient.streams import Stream
 
-__all__ = ["Client", "FlightclientError", "IngestResult", "PagedResult", "Progress", "Stream", "TableInfo", "connect"]
+__all__ = [
+    "Client",
+    "FlightclientError",
+    "IngestResult",
+    "LifecycleRule",
+    "PagedResult",
+    "Progress",
+    "S3Place",
+    "Stream",
+    "TableInfo",
+    "connect",
+]

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
+from flightclient import actions
+from flightclient.buckets import Buckets
 from flightclient.commands import Parameters, Version, encode_object, query_command, search_statement
 from flightclient.connection import Connection, Credential, Tls
-from flightclient.errors import ProtocolError
+from flightclient.indexes import Indexes
 from flightclient.pages import PagedResult
 from flightclient.results import IngestResult, Progress, TableInfo, decode_object, decode_result
 from flightclient.translation import translated
@@ -61,10 +63,16 @@ class Client:
     """Made by `connect`; a context manager. Methods may be called from any thread.
 
     All methods raise the errors of `flightclient.errors`.
+
+    Attributes:
+        buckets: Makes, changes and looks at buckets, and moves datasets between them.
+        indexes: Makes, refreshes, moves and drops vector indexes.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.buckets = Buckets(connection)
+        self.indexes = Indexes(connection)
 
     def close(self) -> None:
         """Close the connection; may be repeated."""
@@ -231,8 +239,7 @@ class Client:
             kind: `family.verb`, such as `dataset.describe`.
             body: Its request.
         """
-        for answer in self._connection.action(kind, encode_object(body or {})):
-            yield decode_object(answer)
+        return actions.answers(self._connection, kind, body or {})
 
     def call(
         self, kind: str, body: Mapping[str, Any] | None = None, progress: Callable[[Progress], None] | None = None
@@ -247,11 +254,4 @@ class Client:
         Raises:
             ProtocolError: It answered no result.
         """
-        result: dict[str, Any] | None = None
-        for answer in self.action(kind, body):
-            if progress is not None and "progress" in answer:
-                progress(decode_result(Progress, answer["progress"]))
-            result = answer.get("result", result)
-        if result is None:
-            raise ProtocolError(f"action {kind!r} ended without a result")
-        return result
+        return actions.result(self._connection, kind, body or {}, progress)

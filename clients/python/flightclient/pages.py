@@ -54,7 +54,7 @@ class PagedResult(Sequence["pa.Table"]):
         self.rows = facts.rows
         self.pages = facts.pages
         self.page_rows = facts.page_rows
-        self.expires_at = facts.expires
+        self.expires_at = facts.expires_at
 
     def page(self, number: int, page_rows: int | None = None) -> pa.Table:
         """One page.

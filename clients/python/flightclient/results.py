@@ -6,16 +6,19 @@ JSON objects become these at once. Fields that are not known are ignored, so tha
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from flightclient.errors import ProtocolError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from _typeshed import DataclassInstance
 
-_T = TypeVar("_T", "IngestResult", "PageFacts", "Progress", "UploadResult")
+_T = TypeVar("_T", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +70,13 @@ class UploadResult:
 
 @dataclass(frozen=True, slots=True)
 class PageFacts:
-    """A stored result: its id, its size in rows and pages, and until when (ISO 8601) it is kept."""
+    """A stored result: its id, its size in rows and pages, and until when it is kept."""
 
     query_id: str
     rows: int
     pages: int
     page_rows: int
-    expires_at: str
-
-    @property
-    def expires(self) -> datetime:
-        """`expires_at` as a time with its zone."""
-        return datetime.fromisoformat(self.expires_at)
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +116,31 @@ def decode_object(data: bytes) -> dict[str, Any]:
 def decode_result(kind: type[_T], value: dict[str, Any]) -> _T:
     """Makes a result from the fields of a JSON object.
 
+    Args:
+        kind: A dataclass. Its fields may be dataclasses, tuples of them, and times (ISO 8601).
+        value: The object.
+
     Raises:
-        ProtocolError: A field is missing.
+        ProtocolError: A field is missing, or is no such value.
     """
     names = [field.name for field in fields(kind)]
     missing = [name for name in names if name not in value]
     if missing:
         raise ProtocolError(f"expected the fields {', '.join(names)}, the server left out {', '.join(missing)}")
-    return kind(**{name: value[name] for name in names})
+    hints = get_type_hints(kind)
+    return kind(**{name: _decode(hints[name], value[name], name) for name in names})
+
+
+def _decode(kind: Any, value: Any, name: str) -> Any:
+    if isinstance(kind, UnionType):  # "X | None", no other is used
+        return None if value is None else _decode(get_args(kind)[0], value, name)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_decode(get_args(kind)[0], each, name) for each in value)
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
+        return decode_result(kind, value)
+    if kind is datetime and isinstance(value, str):
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
+    if kind in {str, bool, int, float} and isinstance(value, (int, float) if kind is float else kind):
+        return value
+    raise ProtocolError(f"the server answered {value!r} as {name!r}, which should be {kind}")

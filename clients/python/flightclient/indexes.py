@@ -1,0 +1,137 @@
+"""Vector indexes: made, refreshed, moved and dropped. `Client.search` reads them; `system.indexes` lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from flightclient.actions import given, result
+from flightclient.results import decode_result
+
+if TYPE_CHECKING:
+    from flightclient.actions import Tell
+    from flightclient.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A vector index.
+
+    Attributes:
+        index: Its name.
+        bucket: Its home.
+        dataset: What it is about.
+        dataset_bucket: The home of that.
+        column: The column of vectors; None when it was dropped.
+        metric: `cosine`, `l2` or `dot`.
+        dimension: Numbers of a vector.
+        precision: Of the numbers that are kept: `float32` or `float16`.
+        vectors: How many are in the index.
+        skipped: How many rows have none that fits.
+        bytes: Size of the object that holds it.
+        version: The commit that last changed it.
+    """
+
+    index: str
+    bucket: str
+    dataset: str
+    dataset_bucket: str
+    column: str | None
+    metric: str
+    dimension: int
+    precision: str
+    vectors: int
+    skipped: int
+    bytes: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshedIndex(Index):
+    """A vector index; `rebuilt` says whether there was anything to do."""
+
+    rebuilt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MovedIndex:
+    """A vector index that has another home.
+
+    Attributes:
+        index: Its name.
+        bucket: The new home.
+        moved_from: The old one.
+        version: The commit that moved it.
+        objects: How many were copied; `bytes` likewise.
+        already: How many more were there.
+    """
+
+    index: str
+    bucket: str
+    moved_from: str
+    version: int
+    objects: int
+    bytes: int
+    already: int
+
+
+class Indexes:
+    """`Client.indexes`. Methods may be called from any thread, and raise the errors of `flightclient.errors`.
+
+    `bucket` is the home of the index, where its name alone isn't enough.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def create(  # noqa: PLR0913  # what the action takes, with names and types
+        self,
+        index: str,
+        dataset: str,
+        column: str,
+        metric: Literal["cosine", "l2", "dot"] | None = None,
+        *,
+        dimension: int | None = None,
+        precision: Literal["float32", "float16"] | None = None,
+        to: str | None = None,
+        bucket: str | None = None,
+        progress: Tell = None,
+    ) -> Index:
+        """Make an index over a column of vectors.
+
+        Args:
+            index: Its name.
+            dataset: The dataset.
+            column: Its column of vectors: lists of numbers.
+            metric: What is near: 1 - cosine (the default), Euclidean distance, or negated inner product.
+            dimension: Numbers of a vector; None for those of the first.
+            precision: Of the numbers that are kept; None for float32.
+            to: Home of the index; None for the bucket of the dataset.
+            bucket: Bucket of the dataset, where its name alone isn't enough.
+            progress: Is told how far it is.
+        """
+        body = given(
+            index=index,
+            dataset=dataset,
+            column=column,
+            metric=metric,
+            dimension=dimension,
+            precision=precision,
+            to=to,
+            bucket=bucket,
+        )
+        return decode_result(Index, result(self._connection, "index.create", body, progress))
+
+    def refresh(self, index: str, bucket: str | None = None, progress: Tell = None) -> RefreshedIndex:
+        """Take rows into an index that came since it was built, and leave out those that have gone."""
+        body = given(index=index, bucket=bucket)
+        return decode_result(RefreshedIndex, result(self._connection, "index.refresh", body, progress))
+
+    def move(self, index: str, to: str, bucket: str | None = None, progress: Tell = None) -> MovedIndex:
+        """Make the bucket `to` the home of an index."""
+        body = given(index=index, to=to, bucket=bucket)
+        return decode_result(MovedIndex, result(self._connection, "index.move", body, progress))
+
+    def drop(self, index: str, bucket: str | None = None) -> None:
+        """Drop an index; its dataset stays as it is."""
+        result(self._connection, "index.drop", given(index=index, bucket=bucket))
