@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import threading
 from pathlib import Path
@@ -56,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         BackendUnavailable: The data directory can't be used, or a port is taken.
     """
     configure_logging(json_lines=arguments.log_format == "json")
+    faulthandler.enable()  # a crash of native code then says on standard error where every thread was
     signals = StopSignals()
     server = Server.start(settings_of(arguments))
     print(f"flightserver ready: {server.uri} {server.url}", flush=True)  # noqa: T201  # what the command prints

@@ -128,6 +128,15 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         assert serving.finish()[0] == 128 + signal.SIGTERM
 
 
+def test_a_crash_tells_where_every_thread_was(tmp_path: Path) -> None:
+    with Serving(tmp_path / "data") as serving:
+        status, log = serving.stop(signal.SIGABRT)
+
+    assert status == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in log
+    assert 'flightserver/cli/process.py", line' in log
+
+
 def test_what_was_written_is_there_when_it_is_started_again(tmp_path: Path) -> None:
     for expected in ([], [{"n": 1}]):
         with Serving(tmp_path / "data") as serving, flightclient.connect(serving.uri) as client:
