@@ -24,8 +24,9 @@ from flightserver.access.administering import Administration
 from flightserver.access.audit import Audit
 from flightserver.access.rights import AccessControl
 from flightserver.catalog.catalog import Catalog
-from flightserver.catalog.entities import LOCAL, PRIMARY, Bucket, S3Place
+from flightserver.catalog.entities import PRIMARY
 from flightserver.errors import BackendUnavailable, InvalidRequest
+from flightserver.federation.configured import configured_primary, configured_timeouts
 from flightserver.federation.expiring import Expiry
 from flightserver.federation.keeping import Keeper
 from flightserver.federation.mirroring import Mirror
@@ -62,7 +63,6 @@ from flightserver.query.upserts import RowStreams
 from flightserver.query.watchdog import Watchdog
 from flightserver.storage.buckets import Buckets
 from flightserver.storage.local import LocalObjects
-from flightserver.storage.s3 import S3Timeouts
 from flightserver.tables.collecting import Collector
 from flightserver.tables.compaction import Compactor
 from flightserver.tables.exporting import ExportRoot, Exports
@@ -83,14 +83,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from flightserver.settings import (
-        BucketSettings,
-        CatalogSettings,
-        PrimarySettings,
-        QuerySettings,
-        ResultSettings,
-        Settings,
-    )
+    from flightserver.settings import CatalogSettings, QuerySettings, ResultSettings, Settings
     from flightserver.tables.deltas import DeadRows
 
 _UPLOAD_LIFE = timedelta(days=1)
@@ -151,12 +144,12 @@ class Lakehouse:
             BackendUnavailable: The directory can't be made, or the catalog can't be read.
         """
         data = settings.server.data
-        primary = _primary(settings.primary)
+        primary = configured_primary(settings.primary)
         root, own = data / PRIMARY, data / "server"
         _make_directories(own / "spill", data / "inbox", *([] if primary.s3 else [root]))
         server_name = f"{socket.gethostname()}:{os.getpid()}"
         buckets, events = Buckets(), Events()
-        opener = _opener(data, settings.buckets, Rescue(buckets, events))
+        opener = _opener(settings, Rescue(buckets, events))
         buckets.add(opener.open_strictly(primary))
         check_primary(buckets.get(PRIMARY))
         every = settings.catalog.checkpoint_every
@@ -304,10 +297,10 @@ def catalog_alone(settings: Settings) -> Iterator[Catalog]:
     Raises:
         BackendUnavailable: The directory can't be made, or the catalog can't be read.
     """
-    data, primary = settings.server.data, _primary(settings.primary)
+    data, primary = settings.server.data, configured_primary(settings.primary)
     _make_directories(*([] if primary.s3 else [data / PRIMARY]))
     buckets = Buckets()
-    buckets.add(_opener(data, settings.buckets, Rescue(buckets, Events())).open_strictly(primary))
+    buckets.add(_opener(settings, Rescue(buckets, Events())).open_strictly(primary))
     check_primary(buckets.get(PRIMARY))
     catalog = Catalog.open(
         buckets.get(PRIMARY).objects,
@@ -321,19 +314,9 @@ def catalog_alone(settings: Settings) -> Iterator[Catalog]:
         catalog.close()
 
 
-def _opener(data: Path, settings: BucketSettings, rescue: Rescue) -> Opener:
-    timeouts = S3Timeouts(settings.connect_seconds, settings.request_seconds, settings.retry_seconds, settings.retries)
-    return Opener(data, data / settings.credentials, timeouts, rescue)
-
-
-def _primary(settings: PrimarySettings) -> Bucket:
-    if settings.backend == LOCAL:
-        return Bucket(PRIMARY, LOCAL)
-    if not settings.bucket:
-        raise InvalidRequest("primary.backend is 's3' and primary.bucket is empty: name the S3 bucket")
-    fields = msgspec.structs.asdict(settings)
-    del fields["backend"]
-    return Bucket(PRIMARY, settings.backend, s3=S3Place(**fields))
+def _opener(settings: Settings, rescue: Rescue) -> Opener:
+    data, buckets = settings.server.data, settings.buckets
+    return Opener(data, data / buckets.credentials, configured_timeouts(buckets), rescue)
 
 
 def _export_roots(data: Path, settings: Settings) -> tuple[ExportRoot, ...]:

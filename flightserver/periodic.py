@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+STOP_SECONDS = 5.0
+"""How long a turn is waited for at the end that may hang with a bucket; whatever it still does then is harmless."""
+
 _LOOKS_PER_LIFE = 4
 """What expires when it is idle is kept at most a quarter longer."""
 

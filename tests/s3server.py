@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -105,6 +106,14 @@ class S3Server:
         """Kill it; what it has is kept."""
         self._process.kill()
         self._process.wait()
+
+    def hang(self) -> None:
+        """Let it take requests and answer none, until `go_on`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it answer again, what it was asked meanwhile too."""
+        self._process.send_signal(signal.SIGCONT)
 
     def client(self) -> S3Client:
         """A client of AWS's own library."""

@@ -223,7 +223,7 @@ class Authenticator:
             raise Unauthenticated(f"This JSON web token is not valid: its user {identity.name!r} is reserved here.")
         user = self._state().users.get(identity.name)
         roles = identity.roles if user is None else identity.roles | frozenset(_enabled(user).roles)
-        return Authenticated(Principal(identity.name, roles, "jwt"))
+        return Authenticated(Principal(identity.name, roles, "jwt", claimed=identity.roles))
 
 
 def _created(user: User) -> int:
@@ -232,7 +232,7 @@ def _created(user: User) -> int:
 
 
 def _principal(user: User, method: str) -> Principal:
-    return Principal(user.name, frozenset(user.roles), method)
+    return Principal(user.name, frozenset(user.roles), method, claimed=frozenset())
 
 
 def _enabled(user: User) -> User:

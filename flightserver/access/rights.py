@@ -5,11 +5,15 @@ for that user: `visible` gives a snapshot without it, and every name, list and t
 snapshot. A dataset at an earlier version is judged by what it is called now, because grants and policies follow
 renames; so a former name leads nowhere that the name of today doesn't.
 
+Grants and policies go by names, so a state means nothing but in the snapshots that have it: by that of before a
+rename, a policy would hide nothing of the dataset under its new name. A call's rights are made when it arrives, and
+what it looks at may be newer. Whoever judges a snapshot therefore does it by `rights.at(snapshot.access)`.
+
 Policies narrow what is read. A dataset to which one applies for a user is read-only for that user: its rows can't be
 changed by somebody who doesn't see them as they are.
 
-Invariants: rights are immutable, and those of another version of the state are other rights. Nobody has the rights of
-more than the roles that the state gives at the moment of the call.
+Invariants: rights are immutable, and those of another version of the state are other rights. No snapshot is judged by a
+state that is older than its own. Nobody has the rights of more than the roles that the state gives.
 """
 
 from __future__ import annotations
@@ -37,6 +41,8 @@ _EVERYTHING: Final = Grant(tuple(Privilege))
 _BUILT_IN: Final = {READER: (Grant((Privilege.SELECT,)),), WRITER: (_EVERYTHING,), ADMIN: (_EVERYTHING,)}
 _VIEWS_KEPT = 2
 """The newest snapshot and one more. Each is a map of what one user sees: 1 MB for 10,000 datasets."""
+_STATES_KEPT = 2
+"""By which there are rights of one principal: that of a call, and a newer one that it meets."""
 _RIGHTS_KEPT = 100
 """Of principals; making rights anew takes some 10 us, and filtering the catalog for them anew some ms."""
 _LOOK_SECONDS = 0.5
@@ -49,11 +55,13 @@ class Rights:
     Args:
         principal: Who.
         access: By which state.
+        states: Of the same principal by other states; None to begin with these.
     """
 
-    def __init__(self, principal: Principal, access: AccessState) -> None:
+    def __init__(self, principal: Principal, access: AccessState, states: _States | None = None) -> None:
         self.principal = principal
         self.access = access
+        self._states = _States(self) if states is None else states
         self.is_admin = ADMIN in principal.roles
         self._grants = tuple(grant for role in sorted(principal.roles) for grant in _grants(access, role))
         self._sees_all = any(_covers_all(grant, Privilege.SELECT) for grant in self._grants)
@@ -67,6 +75,15 @@ class Rights:
     def user(self) -> str:
         """Name of the principal."""
         return self.principal.name
+
+    def at(self, access: AccessState) -> Rights:
+        """What the same principal may do by the state of the snapshot that is judged, with the roles that it has there.
+
+        These themselves when they are of that state already, or of a newer one: what was taken away doesn't come back.
+        """
+        if access.version <= self.access.version or self.principal is LOCAL:
+            return self
+        return self._states.of(self.principal, access)
 
     def may(self, privilege: Privilege, key: DatasetKey) -> bool:
         """Whether a grant allows this on a dataset or view of this name."""
@@ -85,11 +102,13 @@ class Rights:
 
     def policies_on(self, one: Dataset, newest: Snapshot) -> tuple[Policy, ...]:
         """Policies that hide something of a dataset of any version, by its name and column tags in the newest."""
+        if (now := self.at(newest.access)) is not self:
+            return now.policies_on(one, newest)
         if not self._policies:
             return ()
         key = self.key_now(one, newest) or one.key
-        now = newest.datasets.get(key, one)
-        return self._hiding(key, now if now.id == one.id else one)
+        found = newest.datasets.get(key, one)
+        return self._hiding(key, found if found.id == one.id else one)
 
     @property
     def has_policies(self) -> bool:
@@ -200,6 +219,8 @@ class Rights:
             past: The earlier version that it is, or that the transaction began with: what is there but not in the
                 newest was dropped. None for the newest itself.
         """
+        if (now := self.at(newest.access)) is not self:
+            return now.visible(snapshot, newest, past=past)
         if self._sees_all and (past is None or not self._policies):
             return snapshot
         key = (id(snapshot), id(newest), id(past))
@@ -220,7 +241,7 @@ class Rights:
         ids = {one.id for one in datasets.values()}
         indexes = {key: one for key, one in snapshot.indexes.items() if one.dataset_id in ids}
         homes = {PRIMARY, *(key.bucket for key in (*datasets, *views, *indexes))}
-        granted = {grant.bucket for grant in self._grants if not grant.dataset}
+        granted = {grant.bucket for grant in self._grants}
         every = "" in granted
         buckets = {name: one for name, one in snapshot.buckets.items() if every or name in homes or name in granted}
         return Snapshot(
@@ -245,6 +266,23 @@ class Rights:
     def _applies(self, policy: Policy) -> bool:
         roles = self.principal.roles
         return (not policy.roles or not roles.isdisjoint(policy.roles)) and roles.isdisjoint(policy.exempt)
+
+
+class _States:
+    """Rights of one principal by the states that were met last, so that what is kept with them is kept."""
+
+    def __init__(self, first: Rights) -> None:
+        self._lock = threading.Lock()
+        self._kept = OrderedDict([(first.access.version, first)])
+
+    def of(self, principal: Principal, access: AccessState) -> Rights:
+        with self._lock:
+            found = self._kept.get(access.version)
+            if found is None:
+                found = self._kept[access.version] = Rights(principal.at(access), access, self)
+                while len(self._kept) > _STATES_KEPT:
+                    self._kept.popitem(last=False)
+            return found
 
 
 def _grants(access: AccessState, role: str) -> tuple[Grant, ...]:
@@ -277,7 +315,7 @@ class AccessControl:
         self._clock = clock
         self._looked = clock()
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[int, Principal], Rights] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, frozenset[str]], Rights] = OrderedDict()
 
     def state(self) -> AccessState:
         """Users, roles and policies as they are now."""
@@ -291,13 +329,13 @@ class AccessControl:
     def rights(self, principal: Principal) -> Rights:
         """What a principal may do now."""
         access = self.state()
-        key = (access.version, principal)
+        key = (principal.name, principal.method, principal.roles if principal.claimed is None else principal.claimed)
         with self._lock:
             found = self._kept.get(key)
-            if found is None:
-                found = self._kept[key] = Rights(principal, access)
-                while len(self._kept) > _RIGHTS_KEPT:
-                    self._kept.popitem(last=False)
-            else:
-                self._kept.move_to_end(key)
+            # Its roles may be those of an older state than this one.
+            found = Rights(principal.at(access), access) if found is None else found.at(access)
+            self._kept[key] = found
+            self._kept.move_to_end(key)
+            while len(self._kept) > _RIGHTS_KEPT:
+                self._kept.popitem(last=False)
         return found

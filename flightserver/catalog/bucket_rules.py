@@ -84,6 +84,17 @@ def local_root(bucket: Bucket) -> str:
     return PRIMARY if bucket.name == PRIMARY else f"{LOCAL_BUCKETS}/{bucket.name}"
 
 
+def identity(bucket: Bucket) -> str:
+    """What tells a bucket from others that have or had its name: when it was made, and where. Empty for `primary`.
+
+    It stays the same when the bucket is renamed or its limits and rules are changed.
+    """
+    if bucket.name == PRIMARY:
+        return ""
+    place = local_root(bucket) if bucket.s3 is None else repr(bucket.s3)
+    return f"{bucket.created} {place}"
+
+
 def bucket_url(bucket: Bucket) -> str:
     """The URL under which the engine finds the objects of a bucket, whether it can be reached or not."""
     prefix = f"{bucket.s3.prefix}/" if bucket.s3 is not None and bucket.s3.prefix else ""

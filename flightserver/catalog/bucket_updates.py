@@ -102,4 +102,8 @@ class RenameBucket(BaseUpdate, frozen=True, tag="rename_bucket"):
             bucket=self.new_name if view.bucket in names else view.bucket,
             default_bucket=self.new_name if view.default_bucket in names else view.default_bucket,
             default_schema=self.new_name if view.default_schema in names else view.default_schema,
+            meanings=tuple(
+                replace(one, means=DatasetKey(self.new_name, one.means.name)) if one.means.bucket in names else one
+                for one in view.meanings
+            ),
         )

@@ -15,6 +15,7 @@ from flightserver.catalog.entities import (
     check_dataset_name,
 )
 from flightserver.catalog.update_base import BaseUpdate, DatasetUpdate, check_free
+from flightserver.catalog.view_names import NamesInViews
 from flightserver.errors import AlreadyExists, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
@@ -82,18 +83,26 @@ def _follow_columns(draft: Draft, referred_to: str, renamed: dict[str, str]) -> 
 
 
 class RenameDataset(DatasetUpdate, frozen=True, tag="rename_dataset"):
-    """Call a dataset by another name in the same bucket. Its objects stay where they are."""
+    """Call a dataset by another name in the same bucket. Its objects stay where they are.
+
+    With `views`, views go on reading it; commits of before there was that don't say so.
+    """
 
     new_name: str
+    views: bool = False
 
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Move the entry."""
         dataset = self.find(draft)
         check_dataset_name(self.new_name)
-        check_free(draft, DatasetKey(self.bucket, self.new_name))
+        key = DatasetKey(self.bucket, self.new_name)
+        check_free(draft, key)
+        names = NamesInViews(draft, dataset.key, key) if self.views else None
         draft.drop_dataset(dataset.key)
         draft.put_dataset(replace(dataset, name=self.new_name, version=version))
-        draft.access = draft.access.renamed(dataset.key, DatasetKey(self.bucket, self.new_name), version)
+        draft.access = draft.access.renamed(dataset.key, key, version)
+        if names is not None:
+            names.keep(draft, version)
 
     def touches(self, key: DatasetKey) -> bool:
         """Whether it is the dataset before or after."""

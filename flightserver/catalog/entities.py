@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from flightserver.catalog.quoting import delimited, identifier
 from flightserver.errors import InvalidRequest
 from flightserver.storage.limits import DEFAULT_PUT_BYTES, VECTOR_PUT_BYTES
 from flightserver.storage.s3 import S3Location
@@ -44,7 +45,7 @@ class DatasetKey(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        return f'"{self.bucket}".{self.name}'
+        return f"{delimited(self.bucket)}.{identifier(self.name)}"
 
 
 class ColumnRange(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -176,7 +177,7 @@ class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
     number of the commit that last changed it. `schema` is an Arrow IPC schema message (nullability, comments and names
     in the files included, without `_rid`). `tags` names versions. An attached dataset has `external` and no segments.
     `column_tags` says what columns are, such as `pii`, for policies. An empty `primary_key_name` stands for the usual
-    one, see `Dataset.key_name`.
+    one, see `Dataset.key_name`. `mirrored` says whether `rescue` keeps a copy of it, whatever bucket it is in.
     """
 
     id: str
@@ -199,6 +200,7 @@ class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
     column_tags: dict[str, tuple[str, ...]] = {}
     foreign_keys: tuple[ForeignKey, ...] = ()
     primary_key_name: str = ""
+    mirrored: bool = False
 
     @property
     def key_name(self) -> str:
@@ -225,6 +227,25 @@ class Dataset(msgspec.Struct, frozen=True, omit_defaults=True):
         return DatasetKey(self.bucket, self.name)
 
 
+class Meaning(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a name in the text of a view means that the catalog has by another name since.
+
+    Attributes:
+        schema: What stands before the dot; None for a bare name.
+        name: What stands behind it.
+        means: What it means.
+    """
+
+    schema: str | None
+    name: str
+    means: DatasetKey
+
+    def __str__(self) -> str:
+        """As `system.views` shows it."""
+        written = self.name if self.schema is None else str(DatasetKey(self.schema, self.name))
+        return f"{written} is {self.means}"
+
+
 class View(msgspec.Struct, frozen=True, omit_defaults=True):
     """A query with a name; names are shared with datasets.
 
@@ -238,6 +259,7 @@ class View(msgspec.Struct, frozen=True, omit_defaults=True):
         default_bucket: Where the query's bare names are looked up first; None for primary.
         default_schema: The schema of the session that made it.
         comment: On the view.
+        meanings: Of names in the query whose datasets were moved or renamed (`flightserver.catalog.view_names`).
     """
 
     bucket: str
@@ -249,6 +271,7 @@ class View(msgspec.Struct, frozen=True, omit_defaults=True):
     default_bucket: str | None = None
     default_schema: str = "public"
     comment: str = ""
+    meanings: tuple[Meaning, ...] = ()
 
     @property
     def key(self) -> DatasetKey:

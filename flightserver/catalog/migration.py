@@ -167,7 +167,8 @@ def _is_other_name(bucket: Bucket) -> bool:
 def _refers(one: Dataset | View, aliases: set[str]) -> bool:
     """Whether something inside an entry refers to `primary` by an old name."""
     if isinstance(one, View):
-        return one.default_bucket in aliases or one.default_schema in aliases
+        named = {one.default_bucket, one.default_schema, *(str(each.means.bucket) for each in one.meanings)}
+        return not aliases.isdisjoint(named)
     places = {segment.bucket for segment in one.segments} | {delta.bucket for delta in one.deltas}
     return not places.isdisjoint(aliases)
 
@@ -185,8 +186,16 @@ def _mended_dataset(dataset: Dataset, old: frozenset[str], version: int) -> Data
 def _mended_view(view: View, old: frozenset[str], version: int) -> View:
     bucket = None if view.default_bucket is None else _mended(view.default_bucket, old)
     schema = _mended(view.default_schema, old)
+    meanings = tuple(
+        replace(one, means=DatasetKey(_mended(one.means.bucket, old), one.means.name)) for one in view.meanings
+    )
     return replace(
-        view, bucket=_mended(view.bucket, old), default_bucket=bucket, default_schema=schema, version=version
+        view,
+        bucket=_mended(view.bucket, old),
+        default_bucket=bucket,
+        default_schema=schema,
+        version=version,
+        meanings=meanings,
     )
 
 

@@ -1,4 +1,4 @@
-"""The update that gives a dataset another home bucket."""
+"""Updates of where files of a dataset are: in another home bucket, and as copies in `rescue`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from flightserver.catalog.entities import DatasetKey, Delta, Segment
 from flightserver.catalog.update_base import DatasetUpdate, check_free
+from flightserver.catalog.view_names import NamesInViews
 
 if TYPE_CHECKING:
     from flightserver.catalog.draft import Draft
@@ -18,19 +19,25 @@ class MoveDataset(DatasetUpdate, frozen=True, tag="move_dataset"):
     """Make `to` the home bucket of a dataset, whose files have been copied there; all else of it stays.
 
     `segments` and `deltas` are those that it has, where they are now: whoever looks for live files finds them here.
+    With `views`, views go on reading it; commits of before there was that don't say so.
     """
 
     to: str
     segments: tuple[Segment, ...] = ()
     deltas: tuple[Delta, ...] = ()
+    views: bool = False
 
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Move the entry."""
         dataset = self.find(draft)
-        check_free(draft, DatasetKey(self.to, self.name))
+        key = DatasetKey(self.to, self.name)
+        check_free(draft, key)
+        names = NamesInViews(draft, dataset.key, key) if self.views else None
         draft.drop_dataset(dataset.key)
         draft.put_dataset(replace(dataset, bucket=self.to, version=version, segments=self.segments, deltas=self.deltas))
-        draft.access = draft.access.renamed(dataset.key, DatasetKey(self.to, self.name), version)
+        draft.access = draft.access.renamed(dataset.key, key, version)
+        if names is not None:
+            names.keep(draft, version)
 
     def touches(self, key: DatasetKey) -> bool:
         """Whether it is the dataset before or after."""
@@ -43,3 +50,13 @@ class MoveDataset(DatasetUpdate, frozen=True, tag="move_dataset"):
     def key_before(self, key: DatasetKey) -> DatasetKey:
         """What the dataset was called before this."""
         return DatasetKey(self.bucket, self.name) if key == (self.to, self.name) else key
+
+
+class MirrorDataset(DatasetUpdate, frozen=True, tag="mirror_dataset"):
+    """Say whether `rescue` keeps a copy of a dataset, whatever bucket it is in, now and later."""
+
+    mirrored: bool
+
+    def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
+        """Change what the dataset says."""
+        draft.put_dataset(replace(self.find(draft), version=version, mirrored=self.mirrored))

@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from flightserver.catalog.bucket_rules import check_beside
+from flightserver.catalog.bucket_rules import check_beside, identity
 from flightserver.catalog.entities import Bucket, DatasetKey
 from flightserver.catalog.migration import MigrateBuckets, plan_migration
 from flightserver.errors import AlreadyExists, CommitConflict
 
 if TYPE_CHECKING:
     from flightserver.catalog.draft import State
+
+
+def what_became_of(identity: str, key: DatasetKey, state: State) -> str:
+    """Says where a dataset is, by its id, that isn't found any more under the key that it had."""
+    now = next((one.key for one in state.datasets.values() if one.id == identity), None)
+    if now is not None:
+        return f"it was {'renamed' if now.bucket == key.bucket else 'moved'} and is {now} now"
+    return "it was dropped and created again" if key in state.datasets else "it was dropped"
 
 
 class _Requirement(msgspec.Struct, frozen=True, tag_field="type"):
@@ -72,7 +80,7 @@ class DatasetAt(_DatasetRequirement, frozen=True, tag="dataset_at"):
         """Return when the dataset is at the version."""
         found = state.datasets.get(self.key)
         if found is None:
-            self.conflict(f"dataset {self.key} is at version {self.version}", "it was dropped")
+            self.conflict(f"dataset {self.key} is at version {self.version}", "it was dropped, renamed or moved")
         if found.version != self.version:
             self.conflict(f"dataset {self.key} is at version {self.version}", f"it is at version {found.version}")
 
@@ -87,10 +95,8 @@ class DatasetUnchangedSchema(_DatasetRequirement, frozen=True, tag="dataset_unch
         """Return when id and schema are the same."""
         found = state.datasets.get(self.key)
         required = f"dataset {self.key} still has the schema that the new rows were written with"
-        if found is None:
-            self.conflict(required, "it was dropped")
-        if found.id != self.id:
-            self.conflict(required, "it was dropped and created again")
+        if found is None or found.id != self.id:
+            self.conflict(required, what_became_of(self.id, self.key, state))
         if found.schema_fingerprint != self.schema_fingerprint:
             self.conflict(required, f"version {found.version} changed it")
 
@@ -149,6 +155,27 @@ class BucketUnchanged(_Requirement, frozen=True, tag="bucket_unchanged"):
             )
 
 
+class SameBucket(_Requirement, frozen=True, tag="same_bucket"):
+    """The bucket is still the one to which files were written, and not another that was given its name.
+
+    Attributes:
+        name: Its name.
+        identity: See `flightserver.catalog.bucket_rules.identity`.
+    """
+
+    name: str
+    identity: str
+
+    def check(self, state: State) -> None:
+        """Return when it is the same."""
+        found = state.buckets.get(self.name)
+        if found is None or identity(found) != self.identity:
+            self.conflict(
+                f"bucket {self.name!r} is the one that files were written to",
+                "it was dropped or renamed" if found is None else "another bucket has its name now",
+            )
+
+
 class BucketFits(_Requirement, frozen=True, tag="bucket_fits"):
     """The bucket, which is new or gets a new name, can be beside the others.
 
@@ -203,7 +230,7 @@ class SegmentsUnchanged(_DatasetRequirement, frozen=True, tag="segments_unchange
         found = state.datasets.get(self.key)
         required = f"nobody removes or rewrites rows of dataset {self.key} that this change is about"
         if found is None or found.id != self.id:
-            self.conflict(required, "it was dropped" if found is None else "it was dropped and created again")
+            self.conflict(required, what_became_of(self.id, self.key, state))
         if not {segment.id for segment in found.segments}.issuperset(self.segments):
             self.conflict(required, f"version {found.version} or one before it rewrote some")
         if found.deltas_of(self.segments) != self.deltas:
@@ -221,7 +248,7 @@ class NothingAppended(_DatasetRequirement, frozen=True, tag="nothing_appended"):
         found = state.datasets.get(self.key)
         required = f"nobody adds rows to dataset {self.key}"
         if found is None or found.id != self.id:
-            self.conflict(required, "it was dropped" if found is None else "it was dropped and created again")
+            self.conflict(required, what_became_of(self.id, self.key, state))
         if found.next_row_id != self.next_row_id:
             self.conflict(required, f"{found.next_row_id - self.next_row_id} were added")
 
@@ -276,7 +303,7 @@ class IndexAt(_DatasetRequirement, frozen=True, tag="index_at"):
                 f"vector index {self.key} is at version {self.version}"
                 if self.version
                 else f"there is no vector index {self.key}",
-                f"it is at version {is_at}" if is_at else "it was dropped",
+                f"it is at version {is_at}" if is_at else "it was dropped or moved",
             )
         if self.horizon is not None and state.horizon != self.horizon:
             required = f"files of version {self.horizon} of the catalog and later ones are kept"
@@ -315,6 +342,7 @@ Requirement = (
     | BucketAbsent
     | BucketEmpty
     | BucketUnchanged
+    | SameBucket
     | BucketFits
     | BucketHolds
     | SegmentsUnchanged

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 from flightserver.catalog.draft import Draft, Outcome
 from flightserver.catalog.entities import PRIMARY, Bucket, Dataset, DatasetKey, View
 from flightserver.catalog.identities import AccessState
+from flightserver.catalog.quoting import identifier
 from flightserver.errors import InternalError, InvalidRequest, NotFound, RequestError
 
 if TYPE_CHECKING:
@@ -185,16 +186,21 @@ class Snapshot:
         if bucket is not None and bucket not in self.buckets:
             return self._no_bucket(bucket)
         where = "" if bucket is None else f" in bucket {bucket!r}"
-        near = self._similar(name, bucket)
+        near = self.similar(name, bucket)
         hint = f"; similar: {', '.join(near)}" if near else ""
         return NotFound(f"there is no dataset {name!r}{where}{hint}")
 
-    def _similar(self, name: str, bucket: str | None) -> list[str]:
-        """Names a slip away: in another case, spelt almost so, or the same name in another bucket."""
+    def similar(self, name: str, bucket: str | None) -> list[str]:
+        """Names a slip away, as SQL writes them: in another case, spelt almost so, or the same in another bucket.
+
+        Args:
+            name: What was asked for.
+            bucket: Where; None for a bare name.
+        """
         folded: dict[str, list[str]] = {}
         for key in (*self.datasets, *self.views):
             if bucket is None or key.bucket == bucket or key.name == name:
-                shown = key.name if key.bucket in {PRIMARY, bucket} else str(key)
+                shown = identifier(key.name) if key.bucket == (bucket or PRIMARY) else str(key)
                 folded.setdefault(key.name.casefold(), []).append(shown)
         wanted = name.casefold()
         same = folded.get(wanted, [])

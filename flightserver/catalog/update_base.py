@@ -49,7 +49,8 @@ class DatasetUpdate(BaseUpdate, frozen=True):
         """Return the dataset that the update names."""
         found = draft.datasets.get(DatasetKey(self.bucket, self.name))
         if found is None:
-            msg = f"there is no dataset {DatasetKey(self.bucket, self.name)}: it was dropped or never created"
+            key = DatasetKey(self.bucket, self.name)
+            msg = f"there is no dataset {key}: it was dropped, renamed or moved, or never created"
             raise NotFound(msg)
         return found
 

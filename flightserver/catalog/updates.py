@@ -47,7 +47,7 @@ from flightserver.catalog.identity_updates import (
 )
 from flightserver.catalog.indexes import CreateIndex, DropIndex, MoveIndex, PutGeneration, drop_indexes_of
 from flightserver.catalog.migration import MigrateBuckets
-from flightserver.catalog.move_updates import MoveDataset
+from flightserver.catalog.move_updates import MirrorDataset, MoveDataset
 from flightserver.catalog.row_updates import RemoveRows, RestoreDataset, RewriteSegments
 from flightserver.catalog.update_base import BaseUpdate, DatasetUpdate, check_free, with_segments
 from flightserver.errors import InvalidRequest, NotFound
@@ -68,6 +68,7 @@ __all__ = [
     "DropUser",
     "DropView",
     "MigrateBuckets",
+    "MirrorDataset",
     "MoveDataset",
     "MoveIndex",
     "PutBucket",
@@ -242,5 +243,6 @@ Update = (
     | PutGeneration
     | MoveIndex
     | DropIndex
+    | MirrorDataset
 )
 """Everything that a commit can say."""

@@ -35,6 +35,8 @@ _VERBS = {
     "migrate": "make references of old catalogs say primary",
 }
 _UNITS = {"": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_NOT_GIVEN = object()
+"""The JSON of a flag that isn't there; `null` is one that the server refuses."""
 _SIZE = re.compile(r"(\d+)\s*([A-Za-z]*)")
 
 
@@ -53,13 +55,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for verb in ("collect", "migrate"):
         made[verb].add_argument("--dry-run", action="store_true", help="change nothing, say what would be")
+    made["collect"].add_argument(
+        "--older-than-hours",
+        type=float,
+        metavar="H",
+        help="how long versions can be read, other than the configured retention",
+    )
     _add_contents(made)
     for each in made.values():
         add_address(each)
 
 
 def _add_contents(made: dict[str, argparse.ArgumentParser]) -> None:
-    made["mirror"].add_argument("--dataset", metavar="D", help="only this one")
+    made["mirror"].add_argument("--dataset", metavar="D", help="only this one, and its vector indexes")
     made["mirror"].add_argument("--continuous", choices=["on", "off"], help="whether the copy is kept current")
     made["move"].add_argument("dataset", metavar="DATASET", help="the dataset")
     made["move"].add_argument("to", metavar="TO", help="the bucket that becomes its home")
@@ -68,7 +76,11 @@ def _add_contents(made: dict[str, argparse.ArgumentParser]) -> None:
     made["presign"].add_argument("--put", action="store_true", help="a URL that writes the object")
     made["presign"].add_argument("--expires", type=int, metavar="SECONDS", help="default: an hour")
     made["lifecycle"].add_argument(
-        "--set", type=_rules, metavar="JSON", help='rules, as \'[{"prefix": "_staging/", "expire_days": 7}]\''
+        "--set",
+        type=_rules,
+        default=_NOT_GIVEN,
+        metavar="JSON",
+        help='rules, as \'[{"prefix": "_staging/", "expire_days": 7}]\'',
     )
 
 
@@ -105,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _call(client: Client, arguments: argparse.Namespace) -> dict[str, Any]:
-    if arguments.verb == "lifecycle" and arguments.set is not None:
+    if arguments.verb == "lifecycle" and arguments.set is not _NOT_GIVEN:
         return client.call("bucket.set_lifecycle", {"name": arguments.name, "rules": arguments.set})
     action, body = _ACTIONS[arguments.verb]
     return client.call(action, _given(body(arguments)))
@@ -148,7 +160,10 @@ _ACTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], dict[str, Any]]]] 
     "rename": ("bucket.rename", lambda given: {**_named(given), "to": given.to}),
     "drop": ("bucket.drop", lambda given: {**_named(given), "contents": given.contents}),
     "usage": ("bucket.usage", _named),
-    "collect": ("bucket.collect", lambda given: {"bucket": given.name, "dry_run": given.dry_run}),
+    "collect": (
+        "bucket.collect",
+        lambda given: {"bucket": given.name, "dry_run": given.dry_run, "older_than_hours": given.older_than_hours},
+    ),
     "mirror": ("bucket.mirror", _mirror),
     "move": ("dataset.move", lambda given: {"dataset": given.dataset, "to": given.to, "bucket": given.bucket}),
     "presign": ("bucket.presign", _presign),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -20,7 +22,9 @@ _STYLES = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "bold red"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the flags."""
+    """Describe the flags: those that say which lakehouse are those of `serve`."""
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the lakehouse (default: ./lakehouse)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: ./flightserver.toml if there)")
     parser.add_argument("--json", action="store_true", help="one JSON object, for scripts")
 
 
@@ -30,7 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InvalidRequest: The settings are not valid.
     """
-    probes = list(probe_all(load_settings(None, {})))
+    # What the log says of a failed request, its probe says.
+    logging.getLogger("flightserver").addHandler(logging.NullHandler())
+    server = {} if arguments.data is None else {"data": arguments.data}
+    probes = list(probe_all(load_settings(arguments.config, {"server": server})))
     works = all(probe.state is not State.FAILED for probe in probes)
     if arguments.json:
         report = {"ok": works, "probes": [asdict(probe) for probe in probes]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from flightserver.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+_LAST_SECONDS = 1.0
+"""For threads that have been told to end and are about to."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,8 +78,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _jobs_go_on() -> bool:
-    """Whether threads are left that Python would wait for: the ingestion of a client that has gone away."""
-    return any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
+    """Whether threads of ours are left: the ingestion of a client that has gone away, a look at a bucket that hangs.
+
+    Python would wait for some of them, those of its executors among them, and end the others in the middle of native
+    code. Threads that gRPC made, which only passed through Python, are no `Thread` and don't count.
+    """
+    deadline = time.monotonic() + _LAST_SECONDS
+    ours = [thread for thread in threading.enumerate() if type(thread) is threading.Thread]
+    for thread in ours:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return any(thread.is_alive() for thread in ours)
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:

@@ -3,9 +3,11 @@
 Theory of operation: a client is made for each use, from the same `S3Access` as the bucket's objects, of a session of
 its own: nothing is shared between threads, and nothing but the access decides who asks whom. The timeouts are those of
 the bucket, so that a server that doesn't answer costs no more here than elsewhere: boto3 can't be told for how long to
-repeat a request, only how often, so that is derived from how long each may take.
+repeat a request, only how often, so that is how many tries fit into `retry_seconds`.
 
-`environment_lock` is held while a client is made, which reads `AWS_...` variables that others change for a moment.
+A client is told everything: `AWS_...` variables (`flightserver.storage.environment`) and the files of AWS's own tools
+change nothing of whom it asks and how, and are hidden while it is made. Only `AWS_CA_BUNDLE` stays, which says whom to
+trust. Credentials that are found there are a part of the access already.
 
 Invariant: `translated` is the only place where errors of boto3 become errors of ours. What the server says goes to the
 log, since it may hold URLs and names of accounts.
@@ -14,6 +16,7 @@ log, since it may hold URLs and names of accounts.
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,36 +26,40 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from flightserver.errors import BackendUnavailable
-from flightserver.storage.credentials import environment_lock
+from flightserver.storage.environment import only_variables
+from flightserver.storage.s3_errors import REFUSALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from types_boto3_s3 import S3Client
 
-    from flightserver.storage.s3 import S3Access, S3Timeouts
+    from flightserver.storage.s3 import S3Access
 
 _log = logging.getLogger(__name__)
 
-_REFUSALS = frozenset(
-    {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "403"}
-)
+_REFUSALS = REFUSALS | {"403"}
+_NO_CONFIGURATION = {
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",  # without credentials it would look for those of this machine
+}
 _MOST_ATTEMPTS = 3
 """A boto3 request is part of an action that somebody waits for: it is repeated less often than those of objects."""
 
 
 def client(access: S3Access) -> S3Client:
     """A boto3 client that reaches the server as the bucket's objects do. Nothing is sent yet; close it after use."""
-    location, credentials, timeouts = access.location, access.credentials, access.timeouts
+    location, credentials, timeouts = access.location, access.credentials, access.timeouts.fitted
     config = Config(
         connect_timeout=timeouts.connect_seconds,
         read_timeout=timeouts.request_seconds,
-        retries={"total_max_attempts": _attempts(timeouts), "mode": "standard"},
+        retries={"total_max_attempts": min(timeouts.tries, _MOST_ATTEMPTS), "mode": "standard"},
         s3={"addressing_style": "path" if location.path_style else "virtual"},
     )
     if not credentials.access_key_id:
         config = config.merge(Config(signature_version=UNSIGNED))
-    with environment_lock:
+    with only_variables(_NO_CONFIGURATION, keep=("AWS_CA_BUNDLE",)):
         return boto3.session.Session().client(
             "s3",
             region_name=location.region,
@@ -87,17 +94,16 @@ def code(error: ClientError) -> str:
     return error.response.get("Error", {}).get("Code", "")
 
 
+def refuses(error: ClientError) -> bool:
+    """Whether the server doesn't take the credentials, or not for this."""
+    return code(error) in _REFUSALS
+
+
 def translated(error: BotoCoreError | ClientError, action: str) -> BackendUnavailable:
     """What a failed request means to a caller. The text of the server goes to the log: it has URLs."""
     _log.warning("an S3 request failed", extra={"action": action, "error": str(error)[:2000]})
     if isinstance(error, ClientError):
-        if code(error) in _REFUSALS:
+        if refuses(error):
             return BackendUnavailable(f"can't {action}: the S3 server refuses the credentials")
         return BackendUnavailable(f"can't {action}: the S3 server answers {code(error) or 'an error'}")
     return BackendUnavailable(f"can't {action}: the S3 server doesn't answer")
-
-
-def _attempts(timeouts: S3Timeouts) -> int:
-    """How often a request may be sent, so that all of it takes about as long as with the bucket's objects."""
-    in_time = int(timeouts.retry_seconds // timeouts.request_seconds)
-    return 1 + min(timeouts.retries, in_time, _MOST_ATTEMPTS - 1)

@@ -20,7 +20,7 @@ from flightserver.errors import FlightserverError
 from flightserver.federation.aws import asking
 from flightserver.federation.lifecycle import applied_by
 from flightserver.federation.prefixes import NAMED
-from flightserver.periodic import Periodic
+from flightserver.periodic import STOP_SECONDS, Periodic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +43,6 @@ FAILED = "expiry failed"
 
 _SPREAD = 0.25
 """Share of the interval by which looks are earlier or later, so that several servers seldom look at once."""
-_STOP_SECONDS = 5.0
-"""How long a request to a server that hangs is waited for at the end; whatever it does is harmless."""
 
 
 class Expiry:
@@ -79,7 +77,7 @@ class Expiry:
 
     def stop(self) -> None:
         """End; a bucket that hangs isn't waited for."""
-        self._looks.stop(_STOP_SECONDS)
+        self._looks.stop(STOP_SECONDS)
 
     def look(self) -> None:
         """Delete what has expired, once."""

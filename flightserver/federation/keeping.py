@@ -1,14 +1,17 @@
 """Keeps the buckets that are open the same as those that the catalog has, and knows which can be reached.
 
-Theory of operation: a bucket is opened when it is asked for first (`Buckets.get`). A thread looks at each of them every
-`check_seconds`: one that was dropped or defined anew elsewhere, whose disk was mounted or whose credentials have
-changed is closed or opened again, and each is asked for an object that nobody has, which tells whether it answers.
-Each bucket is asked by a thread of its own, so that one that hangs delays no other's turn.
+Theory of operation: a bucket is opened when it is asked for first (`Buckets.get`), and when its name has become
+another's, so that nothing is read from or written to the place of a bucket that was dropped. A thread looks at each of
+them every `check_seconds`: one that was dropped or defined anew elsewhere, whose disk was mounted or whose credentials
+have changed is closed or opened again, and each is asked for an object that nobody has, which tells whether it answers.
+Each bucket is asked by a thread of its own, so that any number of them that hang delay no other's turn. Its answer may
+take all of a bucket's retries: one that has let the look wait for some seconds counts as unreachable until it answers.
 
 Names that a bucket had before it was renamed open it too, and so do the names that references to `primary` had in old
 catalogs, unless a bucket has them.
 
-Invariant: `_lock` guards `_health`, `_defined`, `_asked` and `_looking`.
+Invariants: `_lock` guards `_health`, `_defined`, `_asked` and `_looks_on`; no storage is asked under it. The latter has
+the one look that waits at a bucket, and only what that look finds is kept: a bucket that was dropped has no health.
 """
 
 from __future__ import annotations
@@ -16,17 +19,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from flightserver.catalog.bucket_rules import identity
 from flightserver.catalog.entities import PRIMARY
 from flightserver.catalog.migration import home
 from flightserver.errors import FlightserverError
 from flightserver.federation.opening import reachable, unreachable
-from flightserver.periodic import Periodic
+from flightserver.periodic import STOP_SECONDS, Periodic
 from flightserver.storage.health import Health
 
 if TYPE_CHECKING:
@@ -40,9 +44,26 @@ _log = logging.getLogger(__name__)
 
 PROBE = "_staging/probe"
 """A key that no object has; asking for it tells whether a bucket answers."""
-_CHECKERS = 8
+_SILENT_SECONDS = 5.0
+"""After which a look that waits is told: a server that is well answers sooner, and one that is asked for readiness, as
+orchestrators do, shouldn't keep quiet about a bucket for all of its retries."""
 _CREDENTIALS_SECONDS = 300.0
 """Between two looks for credentials, which may have been renewed; some ask a server for them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """A look at a bucket that waits for its answer; each is itself and no other."""
+
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    began: float = field(default_factory=time.monotonic)
+
+    def silence(self) -> Health | None:
+        """What is to be said of the bucket meanwhile, or None if it has still time to answer."""
+        seconds = time.monotonic() - self.began
+        if seconds < _SILENT_SECONDS:
+            return None
+        return Health(self.at, seconds * 1000, f"it has not answered for {seconds:.0f} s")
 
 
 class Keeper:
@@ -75,10 +96,9 @@ class Keeper:
         self._primary = primary
         self._defined = {PRIMARY: primary}
         self._asked: dict[str, float] = {}
-        self._looking: set[str] = set()
-        self._checkers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="bucket-check")
+        self._looks_on: dict[str, _Look] = {}
         self._looks = Periodic("bucket-keeper", self._look_at_all, check_seconds, at_once=True)
-        buckets.load_by(self._load)
+        buckets.load_by(self._load, self._is_current)
 
     def start(self) -> None:
         """Begin to look at the buckets."""
@@ -86,19 +106,18 @@ class Keeper:
 
     def stop(self) -> None:
         """End; a bucket that hangs isn't waited for."""
-        self._looks.stopped.set()
-        self._checkers.shutdown(wait=False, cancel_futures=True)
-        self._looks.stop()
+        self._looks.stop(STOP_SECONDS)
 
     def health(self, name: str) -> Health | None:
-        """What the last look at a bucket found; None when there was none yet."""
+        """What the last look at a bucket found, or that it waits for an answer; None when there was none yet."""
         with self._lock:
-            return self._health.get(name)
+            return self._known(name)
 
     def unreachable(self) -> dict[str, str]:
-        """Buckets that the last look couldn't reach, and why."""
+        """Buckets that the last look couldn't reach, or that don't answer it, and why."""
         with self._lock:
-            return {name: health.error for name, health in sorted(self._health.items()) if health.error is not None}
+            known = {name: self._known(name) for name in sorted({*self._health, *self._looks_on})}
+        return {name: health.error for name, health in known.items() if health is not None and health.error is not None}
 
     def refresh(self) -> None:
         """Make the open buckets the same as the catalog's, now."""
@@ -114,6 +133,12 @@ class Keeper:
 
     def check(self, name: str) -> Health:
         """Look at a bucket now."""
+        health = self._asked_now(name)
+        with self._lock:
+            self._note(name, health)
+        return health
+
+    def _asked_now(self, name: str) -> Health:
         bucket = self._buckets.get(name)
         began = time.monotonic()
         error = unreachable(bucket)
@@ -122,25 +147,36 @@ class Keeper:
                 bucket.objects.head(PROBE)
             except FlightserverError as failure:
                 error = str(failure)
-        health = Health(datetime.now(UTC), (time.monotonic() - began) * 1000, error)
-        with self._lock:
-            before = self._health.get(name)
-            self._health[name] = health
-        if (before is not None and before.reachable != health.reachable) or (before is None and error is not None):
-            kind = "bucket reachable" if error is None else "bucket unreachable"
-            self._events.record(kind, name, error=error or "")
-        return health
+        return Health(datetime.now(UTC), (time.monotonic() - began) * 1000, error)
+
+    def _known(self, name: str) -> Health | None:
+        """The health of a bucket; `_lock` is held."""
+        look = self._looks_on.get(name)
+        return (look and look.silence()) or self._health.get(name)
+
+    def _note(self, name: str, health: Health) -> None:
+        """Remember the health of a bucket, and tell when it is lost or back; `_lock` is held."""
+        before = self._health.get(name)
+        self._health[name] = health
+        if health.reachable != (before is None or before.reachable):
+            kind = "bucket reachable" if health.reachable else "bucket unreachable"
+            self._events.record(kind, name, error=health.error or "")
 
     def _load(self, name: str) -> OpenBucket | None:
         there = self._catalog.snapshot().buckets
         bucket = there.get(home(there, name))
         if bucket is None:
             return None
-        if bucket.name in self._buckets:
+        if bucket.name != name and bucket.name in self._buckets:
             return self._buckets.get(bucket.name)
         with self._lock:
             self._defined[bucket.name] = bucket
-        return self._opener.open(bucket)
+        return self._opener.open(self._placed(bucket))
+
+    def _is_current(self, bucket: OpenBucket) -> bool:
+        """Whether a bucket that is open is the one that has its name; for those that were dropped it is."""
+        known = self._catalog.known.buckets.get(bucket.name)
+        return known is None or identity(known) == bucket.identity
 
     def _placed(self, bucket: Bucket) -> Bucket:
         """What the catalog says of a bucket, where it really is."""
@@ -181,28 +217,48 @@ class Keeper:
         with self._lock:
             self._defined.pop(name, None)
             self._health.pop(name, None)
+            self._looks_on.pop(name, None)
 
     def _look(self, name: str) -> None:
         """Have a bucket looked at, unless the last look still waits for an answer."""
+        look = _Look()
         with self._lock:
-            if name in self._looking:
+            if name in self._looks_on:
                 return
-            self._looking.add(name)
-        self._checkers.submit(self._check_once, name)
-
-    def _check_once(self, name: str) -> None:
+            self._looks_on[name] = look
+        # Nobody waits for the thread, at the end of the process neither: whatever the bucket answers then is too late.
+        thread = threading.Thread(target=self._check_once, args=(name, look), name=f"bucket-check-{name}", daemon=True)
         try:
-            self.check(name)
+            thread.start()
+        except RuntimeError:  # there can't be more threads now
+            with self._lock:
+                self._looks_on.pop(name, None)
+            raise
+
+    def _check_once(self, name: str, look: _Look) -> None:
+        health = None
+        try:
+            health = self._asked_now(name)
         except FlightserverError:
             _log.info("a bucket went away while it was looked at", extra={"bucket": name}, exc_info=True)
         finally:
             with self._lock:
-                self._looking.discard(name)
+                if self._looks_on.get(name) is look:
+                    del self._looks_on[name]
+                    if health is not None and not self._looks.stopped.is_set():
+                        self._note(name, health)
 
     def _look_at_all(self) -> None:
+        self._look(PRIMARY)  # before the catalog is read, which lies there: it may hang
         try:
             self.refresh()
-            for bucket in self._buckets:
-                self._look(bucket.name)
         except FlightserverError:
-            _log.warning("the buckets can't be looked at", exc_info=True)
+            _log.warning("the buckets can't be compared with the catalog", exc_info=True)
+        for bucket in self._buckets:
+            if bucket.name != PRIMARY:
+                self._look(bucket.name)
+        with self._lock:
+            for name, look in self._looks_on.items():
+                silence = look.silence()
+                if silence is not None:
+                    self._note(name, silence)

@@ -2,9 +2,12 @@
 
 Theory of operation: a mirror of a dataset or vector index is every file that its newest version names, under the same
 key in `rescue` (`flightserver.federation.rescue` reads them). What is there with the right size isn't copied again. A
-bucket whose description says so (`Bucket.mirrored`) is kept mirrored by a thread: it looks at all datasets and indexes
-from time to time and copies what has been added. Several servers may do so on the same data; one of two that copy the
-same file finds it there.
+bucket whose description says so (`Bucket.mirrored`) is kept mirrored by a thread, and so is a dataset
+(`Dataset.mirrored`) with its indexes, in whatever buckets they are: it looks at all datasets and indexes from time to
+time and copies what has been added. Several servers may do so on the same data; one of two that copy the same file
+finds it there.
+
+What refers to a bucket by an old name (`flightserver.catalog.migration`) is part of the bucket where its files lie.
 
 What newer versions no longer name stays in `rescue` as long as in the home bucket: `bucket.collect` deletes there
 what no version within retention names, of whatever bucket.
@@ -23,18 +26,19 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from flightserver.catalog.entities import RESCUE, Dataset
-from flightserver.catalog.requirements import BucketUnchanged
+from flightserver.catalog.migration import home
+from flightserver.catalog.requirements import BucketUnchanged, DatasetUnchangedSchema
 from flightserver.catalog.transaction import Transaction
-from flightserver.catalog.updates import PutBucket
+from flightserver.catalog.updates import MirrorDataset, PutBucket
 from flightserver.errors import FlightserverError, InvalidRequest, NotFound
-from flightserver.periodic import Periodic
+from flightserver.periodic import STOP_SECONDS, Periodic
 from flightserver.tables.moving import Copied, Step, copied_parts, parts_of, parts_of_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from flightserver.catalog.catalog import Catalog
-    from flightserver.catalog.entities import Bucket
+    from flightserver.catalog.entities import Bucket, DatasetKey
     from flightserver.catalog.indexes import VectorIndex
     from flightserver.catalog.log import Operation
     from flightserver.catalog.snapshot import Snapshot
@@ -60,7 +64,7 @@ class Mirrored:
         objects: How many files were copied to `rescue`.
         bytes: Their size.
         already: How many more were there.
-        continuous: Whether `rescue` is kept a mirror of the bucket.
+        continuous: Whether `rescue` is kept a mirror of the bucket, or of the dataset: by itself or with its bucket.
     """
 
     bucket: str
@@ -71,7 +75,7 @@ class Mirrored:
 
 
 class Mirror:
-    """Mirrors buckets, now or all the time; `start` begins the latter, `stop` ends it.
+    """Mirrors buckets and datasets, now or all the time; `start` begins the latter, `stop` ends it.
 
     Args:
         catalog: Where datasets and indexes are known.
@@ -103,8 +107,8 @@ class Mirror:
         self._looks.start()
 
     def stop(self) -> None:
-        """End the thread; a copy that runs is given up, and nothing of it is left."""
-        self._looks.stop()
+        """End the thread; a copy that runs is given up, and a bucket that hangs isn't waited for."""
+        self._looks.stop(STOP_SECONDS)
 
     def mirror(self, bucket: str, dataset: str | None = None) -> Generator[Step | Mirrored]:
         """Copy to `rescue` what it lacks of a bucket; whoever stops iterating stops it.
@@ -124,20 +128,22 @@ class Mirror:
             BackendUnavailable: A file can't be read or written.
         """
         snapshot = self._catalog.snapshot()
-        found = _mirrorable(snapshot, bucket)
+        place = _mirrorable(snapshot, bucket)
+        wanted: list[Dataset | VectorIndex]
         if dataset is None:
-            datasets = [one for key, one in snapshot.datasets.items() if key.bucket == bucket]
-            indexes = [one for key, one in snapshot.indexes.items() if key.bucket == bucket]
+            every: tuple[Dataset | VectorIndex, ...] = (*snapshot.datasets.values(), *snapshot.indexes.values())
+            wanted = [one for one in every if home(snapshot.buckets, one.bucket) == place.name]
+            continuous = place.mirrored
         else:
-            datasets = [snapshot.dataset(dataset, bucket)]
-            _refuse_attached(datasets[0])
-            indexes = [one for one in snapshot.indexes.values() if one.dataset_id == datasets[0].id]
-        parts = self._parts((*datasets, *indexes))
-        copied = yield from self._copy(parts)
-        yield Mirrored(bucket, copied.objects, copied.bytes, copied.already, found.mirrored)
+            found = snapshot.dataset(dataset, bucket)
+            _refuse_attached(found)
+            wanted = [found, *(one for one in snapshot.indexes.values() if one.dataset_id == found.id)]
+            continuous = found.mirrored or place.mirrored
+        copied = yield from self._copy(self._parts(wanted))
+        yield Mirrored(place.name, copied.objects, copied.bytes, copied.already, continuous)
 
-    def keep(self, bucket: str, operation: Operation, *, continuous: bool) -> None:
-        """Say whether `rescue` is to be kept a mirror of a bucket.
+    def keep(self, bucket: str, operation: Operation, *, continuous: bool) -> Mirrored:
+        """Say whether `rescue` is to be kept a mirror of a bucket, and copy nothing yet.
 
         Raises:
             NotFound: There is no such bucket, or no bucket `rescue`.
@@ -148,6 +154,27 @@ class Mirror:
         if found.mirrored != continuous:
             changed = PutBucket(replace(found, mirrored=continuous))
             self._catalog.commit(Transaction(operation, (changed,), (BucketUnchanged(found),)))
+        return Mirrored(found.name, 0, 0, 0, continuous)
+
+    def keep_dataset(self, key: DatasetKey, operation: Operation, *, continuous: bool) -> Mirrored:
+        """Say whether `rescue` is to be kept a mirror of a dataset and its indexes, wherever they are; as `keep`.
+
+        Raises:
+            NotFound: There is no such dataset or, to begin with it, no bucket `rescue`.
+            InvalidRequest: To begin with it, the dataset is attached or in `rescue`.
+            CommitConflict: Somebody dropped the dataset or changed its columns at the same time.
+        """
+        snapshot = self._catalog.snapshot()
+        found = snapshot.dataset(key.name, key.bucket)
+        if continuous:
+            _mirrorable(snapshot, key.bucket)
+            _refuse_attached(found)
+        if found.mirrored != continuous:
+            same = DatasetUnchangedSchema(key.bucket, key.name, found.id, found.schema_fingerprint)
+            changed = MirrorDataset(key.bucket, key.name, continuous)
+            self._catalog.commit(Transaction(operation, (changed,), (same,)))
+        place = snapshot.buckets[home(snapshot.buckets, key.bucket)]
+        return Mirrored(place.name, 0, 0, 0, continuous or place.mirrored)
 
     def look(self) -> None:
         """Bring the mirrors that are to be kept up to date, once."""
@@ -162,18 +189,21 @@ class Mirror:
             return
         if RESCUE not in snapshot.buckets:
             return
+        buckets = {name for name, bucket in snapshot.buckets.items() if bucket.mirrored}
+        datasets = {one.id for one in snapshot.datasets.values() if one.mirrored}
         every: list[Dataset | VectorIndex] = [*snapshot.datasets.values(), *snapshot.indexes.values()]
         for one in every:
             if self._looks.stopped.is_set():
                 return
-            if snapshot.buckets[one.bucket].mirrored:
+            dataset_id = one.id if isinstance(one, Dataset) else one.dataset_id
+            if dataset_id in datasets or home(snapshot.buckets, one.bucket) in buckets:
                 self._look_at(one, snapshot)
 
     def _look_at(self, one: Dataset | VectorIndex, snapshot: Snapshot) -> None:
-        parts = [part for part in self._parts([one]) if (part.bucket, part.place) not in self._known]
-        if not parts:
-            return
         try:
+            parts = [part for part in self._parts([one]) if (part.bucket, part.place) not in self._known]
+            if not parts:
+                return
             copied = self._copied_unless_stopped(parts)
         except FlightserverError as error:
             self._tell(FAILED, one, snapshot, error=error.message, code=error.code)
@@ -222,11 +252,11 @@ def _may_stay(_meta: ObjectMeta, _part: Part) -> bool:
 
 
 def _mirrorable(snapshot: Snapshot, bucket: str) -> Bucket:
-    found = snapshot.buckets.get(bucket)
+    found = snapshot.buckets.get(home(snapshot.buckets, bucket))
     if found is None:
         msg = f"there is no bucket {bucket!r}; there are: {', '.join(sorted(snapshot.buckets))}"
         raise NotFound(msg)
-    if bucket == RESCUE:
+    if found.name == RESCUE:
         msg = f"bucket {RESCUE!r} can't be mirrored: mirrors of others are in it; name another bucket"
         raise InvalidRequest(msg)
     if RESCUE not in snapshot.buckets:

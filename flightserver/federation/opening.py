@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Never
 
+from flightserver.catalog.bucket_rules import identity
 from flightserver.catalog.entities import PRIMARY, PutLimits
 from flightserver.errors import BackendUnavailable, FlightserverError
 from flightserver.storage.buckets import OpenBucket, url_scheme
@@ -50,7 +51,8 @@ class Opener:
             return self.open_strictly(bucket)
         except FlightserverError as error:
             objects = Unreachable(bucket.name, str(error))
-            return self._rescued(OpenBucket(bucket.name, objects, url_scheme(bucket.name)))
+            unopened = OpenBucket(bucket.name, objects, url_scheme(bucket.name), identity=identity(bucket))
+            return self._rescued(unopened)
 
     def open_strictly(self, bucket: Bucket) -> OpenBucket:
         """Open a bucket that has to be reachable.
@@ -83,12 +85,12 @@ class Opener:
         if bucket.s3 is not None:
             access = self.access(bucket.s3)
             objects = LimitedObjects(S3Objects(access), limits.put_bytes, limits.vector_put_bytes)
-            return OpenBucket(bucket.name, objects, scheme, s3=access)
+            return OpenBucket(bucket.name, objects, scheme, s3=access, identity=identity(bucket))
         root = self.root(bucket)
         if not root.is_dir():
             raise BackendUnavailable(_not_there(bucket.name))
         objects = LimitedObjects(LocalObjects(root), limits.put_bytes, limits.vector_put_bytes)
-        return OpenBucket(bucket.name, objects, scheme, local_root=root)
+        return OpenBucket(bucket.name, objects, scheme, local_root=root, identity=identity(bucket))
 
 
 class Unreachable:

@@ -89,21 +89,37 @@ def check_place(bucket: Bucket) -> Bucket:
     Raises:
         InvalidRequest: A field of the place can't be.
     """
-    place = bucket.s3
-    if place is None:
+    if bucket.s3 is None:
         raise InvalidRequest(f"bucket {bucket.name!r} of backend 's3' needs `s3`: at least its `bucket`")
-    check_reference(place.credentials)
+    return replace(bucket, s3=check_s3_place(bucket.s3))
+
+
+def check_s3_place(place: S3Place, called: str = "`s3.{}`") -> S3Place:
+    """The place in one form: no slashes at the ends of prefix and endpoint.
+
+    Args:
+        place: What was asked for.
+        called: What its fields are called where it was asked for, for messages.
+
+    Raises:
+        InvalidRequest: A field of the place can't be.
+    """
+    check_reference(place.credentials, called.format("credentials"))
     if not _S3_BUCKET.fullmatch(place.bucket):
-        msg = f"{place.bucket!r} can't name an S3 bucket: 3 to 63 letters, digits, '.', '_' and '-'"
+        name = called.format("bucket")
+        msg = f"{name} {place.bucket!r} can't name an S3 bucket: 3 to 63 letters, digits, '.', '_' and '-'"
         raise InvalidRequest(msg)
     if not _REGION.fullmatch(place.region):
-        raise InvalidRequest(f"{place.region!r} can't name a region: expected one such as {_DEFAULT_REGION!r}")
+        name = called.format("region")
+        raise InvalidRequest(f"{name} {place.region!r} can't name a region: expected one such as {_DEFAULT_REGION!r}")
     if place.encryption not in _ENCRYPTIONS:
-        known = ", ".join(each for each in _ENCRYPTIONS if each)
-        raise InvalidRequest(f"encryption {place.encryption!r} isn't known: expected one of {known}, or nothing")
+        name, known = called.format("encryption"), ", ".join(each for each in _ENCRYPTIONS if each)
+        raise InvalidRequest(f"{name} {place.encryption!r} isn't known: expected one of {known}, or nothing")
     if place.kms_key and not place.encryption.startswith("aws:kms"):
-        raise InvalidRequest("`kms_key` goes with the encryption 'aws:kms' or 'aws:kms:dsse'")
-    return replace(bucket, s3=replace(place, endpoint=_endpoint(place), prefix=_prefix(place)))
+        name = called.format("kms_key")
+        raise InvalidRequest(f"{name} goes with the encryption 'aws:kms' or 'aws:kms:dsse'")
+    endpoint, prefix = _endpoint(place, called.format("endpoint")), _prefix(place, called.format("prefix"))
+    return replace(place, endpoint=endpoint, prefix=prefix)
 
 
 def make_directory(root: Path) -> None:
@@ -164,7 +180,7 @@ def make_s3_bucket(access: S3Access) -> None:
             raise
 
 
-def _endpoint(place: S3Place) -> str:
+def _endpoint(place: S3Place, name: str) -> str:
     try:
         parts = urlsplit(place.endpoint)
         fine = not place.endpoint or (
@@ -176,17 +192,15 @@ def _endpoint(place: S3Place) -> str:
     except ValueError:
         fine = False
     if not fine:  # not repeated: it may hold a password
-        raise InvalidRequest(
-            "`endpoint` of `s3` must be a URL such as 'https://s3.example.com:9000', without credentials"
-        )
+        raise InvalidRequest(f"{name} must be a URL such as 'https://s3.example.com:9000', without credentials")
     return place.endpoint.rstrip("/")
 
 
-def _prefix(place: S3Place) -> str:
+def _prefix(place: S3Place, name: str) -> str:
     prefix = place.prefix.strip("/")
     if prefix:
         try:
             check_key(prefix)
         except FlightserverError as error:
-            raise InvalidRequest(f"prefix {place.prefix!r} of `s3` can't be: {error.message}") from None
+            raise InvalidRequest(f"{name} {place.prefix!r} can't be: {error.message}") from None
     return prefix

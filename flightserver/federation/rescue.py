@@ -3,6 +3,7 @@
 Theory of operation: readers of files of datasets and vector indexes read through `OpenBucket.reading`, which asks the
 home bucket first, and `rescue` when that has no such object or doesn't answer. A bucket that didn't answer, which costs
 all of its retries, isn't asked first again for `_AVOIDED_SECONDS`: a file that `rescue` has is read from there at once.
+What only a silent S3 server may have is an error at once (`flightserver.storage.s3_looking`).
 The engine reads by URL; `flightserver.query.scan` chooses the bucket of each segment by the same objects. Nothing is
 ever written to `rescue` here, and nothing of the catalog is read from it: an old commit log would be taken for the
 newest.
@@ -24,6 +25,7 @@ from flightserver.catalog.entities import RESCUE
 from flightserver.errors import BackendUnavailable, NotFound
 from flightserver.storage.buckets import ALSO_ASKED, MISSING
 from flightserver.storage.limits import VECTORS
+from flightserver.storage.s3_looking import expect_answer
 from flightserver.tables.collecting import DATASETS
 
 if TYPE_CHECKING:
@@ -146,7 +148,7 @@ class RescuedObjects:
             if served is not None:
                 return served
         try:
-            answer = ask(self._home)
+            answer = _asked(self._home, keys, ask)
         except (NotFound, BackendUnavailable) as error:
             if isinstance(error, BackendUnavailable) and MISSING not in error.details:
                 self._rescue.failed(name)
@@ -166,12 +168,18 @@ class RescuedObjects:
         if bucket is None:
             return None
         try:
-            answer = ask(bucket)
+            answer = _asked(bucket, keys, ask)
         except (NotFound, BackendUnavailable):
             return None
         for key in keys:
             self._rescue.tell(self._home.name, key, why)
         return answer
+
+
+def _asked(bucket: OpenBucket, keys: Sequence[str], ask: Callable[[OpenBucket], Answer]) -> Answer:
+    if bucket.s3 is not None:
+        expect_answer(bucket.s3, keys[0])
+    return ask(bucket)
 
 
 def _found(objects: Objects, key: str) -> ObjectMeta:

@@ -3,7 +3,8 @@
 A permission is checked before the part that answers is asked. `CALLER` stands where that part shows and does only what
 the caller may by the caller's rights: names resolve only to what may be seen (`flightserver.access.rights`), statements
 that change something are authorised when they are planned (`flightserver.query.authorizing`), and handles, tickets and
-results know their owners. That a caller is known at all is settled earlier, in `middleware.py`.
+results know their owners. That a caller is known at all is settled earlier, in `middleware.py`. What a request names is
+looked up in the newest snapshot, and judged by the rights that the caller has in it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from flightserver.catalog.entities import DatasetKey
 from flightserver.errors import Forbidden
-from flightserver.flight.scoping import index_of, scope_of
+from flightserver.flight.scoping import index_in, scope_of
 from flightserver.flight.sql import messages as m
 
 if TYPE_CHECKING:
@@ -87,10 +88,10 @@ class OnDataset:
         """Return when the caller has the privileges."""
         scope = scope_of(self.queries, call, request.bucket)
         found = scope.relation(request.dataset, request.bucket)
-        call.rights.require(self.privileges, found.key, scope.now(found))
+        scope.rights.require(self.privileges, found.key, scope.now(found))
         if self.create_in:
             to = getattr(request, self.create_in)
-            call.rights.require_create(found.bucket if to is None else to)
+            scope.rights.require_create(found.bucket if to is None else to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +110,11 @@ class OnIndex:
 
     def check(self, call: CallContext, what: str, request: Any) -> None:  # noqa: ARG002  # as above
         """Return when the caller has the privileges."""
-        _, dataset = index_of(self.queries, call, request)
-        call.rights.require(self.privileges, dataset.key, dataset)
+        scope = scope_of(self.queries, call, request.bucket)
+        _, dataset = index_in(scope, call, request)
+        scope.rights.require(self.privileges, dataset.key, dataset)
         if self.create_in:
-            call.rights.require_create(getattr(request, self.create_in))
+            scope.rights.require_create(getattr(request, self.create_in))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,20 @@ def check_ingest(queries: Queries, call: CallContext, key: DatasetKey, *, mode: 
     Raises:
         Forbidden: The caller may not.
     """
-    call.rights.require_ingest(mode, key, queries.newest(key), evolve=evolve)
+    newest = queries.newest()
+    call.rights.at(newest.access).require_ingest(mode, key, newest.datasets.get(key), evolve=evolve)
+
+
+def check_change(queries: Queries, call: CallContext, key: DatasetKey, *privileges: Privilege) -> None:
+    """Return when a caller may still change a dataset, or there is none of that name any more.
+
+    Raises:
+        Forbidden: The caller may not.
+    """
+    newest = queries.newest()
+    one = newest.datasets.get(key)
+    if one is not None:
+        call.rights.at(newest.access).require(privileges, key, one)
 
 
 def check_command(call: CallContext, command: m.Command) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.flight as fl
 
 from flightserver.catalog.entities import Dataset, View
+from flightserver.catalog.quoting import quoted
 from flightserver.errors import Forbidden, InvalidRequest, RequestError
 from flightserver.flight.permissions import check_command
 from flightserver.flight.plain import PlainDiff, PlainQuery, plain_command, table_path
@@ -25,7 +26,6 @@ from flightserver.flight.tickets import (
     note_ticket,
 )
 from flightserver.query.namespace import INPUT
-from flightserver.query.quoting import quoted
 from flightserver.query.request import Request
 from flightserver.tables.schema import decode, visible
 from flightserver.tables.versions import moment
@@ -171,7 +171,8 @@ class Reading:
         Raises:
             NotFound: It doesn't; lists those that do.
         """
-        self._queries.scope(Request(sql="", bucket=call.bucket, rights=call.rights))
+        if call.bucket is not None:
+            self._queries.scope(Request(sql="", bucket=call.bucket, rights=call.rights))
 
     def _diff(self, call: CallContext, plain: PlainDiff) -> tuple[Dataset, Diff]:
         """The dataset as it is, and two versions of it, which may have had another name."""

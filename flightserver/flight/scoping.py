@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from flightserver.catalog.entities import DatasetKey
@@ -70,7 +71,18 @@ def dataset_of(queries: Queries, call: CallContext, request: OfDataset) -> Datas
     return scope_of(queries, call, request.bucket).dataset(request.dataset, request.bucket)
 
 
+def renewed(queries: Queries, call: CallContext) -> CallContext:
+    """A call with the rights that its caller has now, whatever other servers have changed until this moment."""
+    rights = call.rights.at(queries.newest().access)
+    return call if rights is call.rights else replace(call, rights=rights)
+
+
 def index_of(queries: Queries, call: CallContext, request: OfIndex) -> tuple[VectorIndex, Dataset]:
+    """As `index_in`, of what the newest version means to a call."""
+    return index_in(scope_of(queries, call, request.bucket), call, request)
+
+
+def index_in(scope: Scope, call: CallContext, request: OfIndex) -> tuple[VectorIndex, Dataset]:
     """The vector index that a request names, and the dataset that it is about.
 
     A bare name is looked up as that of a dataset: in the session's schema, in the bucket of session or header, in
@@ -80,7 +92,7 @@ def index_of(queries: Queries, call: CallContext, request: OfIndex) -> tuple[Vec
         NotFound: There is none for the caller, who sees no index of a dataset that is hidden.
         InvalidRequest: It is in several buckets.
     """
-    snapshot = scope_of(queries, call, request.bucket).snapshot
+    snapshot = scope.snapshot
     looked_in = (call.schema, call.bucket) if request.bucket is None else ()
     bucket = next((one for one in looked_in if one and DatasetKey(one, request.index) in snapshot.indexes), None)
     found = snapshot.index(request.index, bucket if request.bucket is None else request.bucket)

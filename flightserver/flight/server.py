@@ -130,7 +130,11 @@ class FlightServer(fl.FlightServerBase):
             PROTOCOL_ACTIONS[type(request)].check(call, action.type, request)
             answer = self._service.protocol.run(context, request)
             return iter([] if answer is None else [fl.Result(answer)])
-        results = (fl.Result(answer) for answer in self._service.registry.get(action.type).run(call, body))
+        wanted = self._service.registry.get(action.type)
+        call = self._service.renewed(call)
+        if wanted.is_in_bucket:
+            self._service.reading.check_bucket(call)
+        results = (fl.Result(answer) for answer in wanted.run(call, body))
         return translated_batches(results, "DoAction")
 
     @translated("ListActions")

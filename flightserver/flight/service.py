@@ -35,6 +35,7 @@ from flightserver.flight.calls import Calls
 from flightserver.flight.paging import Paging
 from flightserver.flight.permissions import COMMANDS
 from flightserver.flight.reading import Reading
+from flightserver.flight.scoping import renewed
 from flightserver.flight.sql.answers import Answers
 from flightserver.flight.sql.commands import Commands
 from flightserver.flight.sql.info import Limits
@@ -48,6 +49,7 @@ from flightserver.query.language.redacting import redacted
 
 if TYPE_CHECKING:
     from flightserver.flight.callers import Note
+    from flightserver.flight.middleware import CallContext
     from flightserver.lakehouse import Lakehouse
 
 _CODE = re.compile(r"\[(FS-\d{4})\]")
@@ -108,6 +110,7 @@ class Service:
         key = load_or_create_key(settings.server.data / settings.access.key)
         self.callers = Callers(Authenticator(lakehouse.access.state, key, settings.access), lakehouse.access)
         self._audit = lakehouse.audit
+        self._queries = lakehouse.queries
         signer = Signer(key)
         paging = Paging(lakehouse.results, signer, lakehouse.server_name, TICKET_SECONDS)
         transactions = lakehouse.transactions
@@ -150,6 +153,10 @@ class Service:
                 *catalog_actions(lakehouse.catalog, lakehouse.events),
             ]
         )
+
+    def renewed(self, call: CallContext) -> CallContext:
+        """A call with the rights that its caller has by the newest version of the catalog."""
+        return renewed(self._queries, call)
 
     def completed(self, note: Note, error: BaseException | None) -> None:
         """Count and note a finished call; pyarrow runs it outside of every handler."""

@@ -14,7 +14,7 @@ from flightserver.catalog.identities import Privilege
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
-from flightserver.flight.permissions import WRITER, check_command, check_ingest
+from flightserver.flight.permissions import WRITER, check_change, check_command, check_ingest
 from flightserver.flight.plain import PlainDelete, PlainIngest, PlainUpload, plain_command, table_path
 from flightserver.flight.scoping import scope_of
 from flightserver.flight.sql import messages as m
@@ -174,13 +174,19 @@ class Writing:
         call.note.what, call.note.about = call.note.what or f"ingest {request.mode}", str(key)
         check_ingest(self._statements.queries, call, key, mode=request.mode, evolve=request.evolve)
         self._ingest.check_bucket(request.bucket)
+
+        def confirm() -> None:
+            """The client may have taken long to send: what it may do and what the name means can be another by then."""
+            reader.check()
+            check_ingest(self._statements.queries, call, key, mode=request.mode, evolve=request.evolve)
+
         if transaction_id is None:
-            result = self._ingest.stream(request, SentRows(reader), confirm=reader.check)
+            result = self._ingest.stream(request, SentRows(reader), confirm=confirm)
         else:
             self._transactions.check_owner(transaction_id, call.user)
             transaction = self._transactions.get(transaction_id)
             with transaction.statement() as staged:
-                result = self._ingest.stream(request, SentRows(reader), staged, reader.check)
+                result = self._ingest.stream(request, SentRows(reader), staged, confirm)
         self._metrics.ingested_rows.inc(result.rows)
         self._metrics.ingested_bytes.inc(result.bytes)
         return result
@@ -190,10 +196,16 @@ class Writing:
         scope = scope_of(self._statements.queries, call, delete.bucket)
         dataset = scope.dataset(delete.delete, delete.bucket)
         call.note.what, call.note.about = "delete", str(dataset.key)
-        call.rights.require((Privilege.DELETE,), dataset.key, scope.now(dataset))
+        scope.rights.require((Privilege.DELETE,), dataset.key, scope.now(dataset))
         keys = pa.Table.from_batches(held_batches(reader, MAX_BOUND_BYTES), sent_schema(reader))
         operation = Operation(id=new_ulid(), kind="delete", detail=str(dataset.key), user=call.user)
-        rows = self._streams.delete(dataset.key, keys, operation, confirm=reader.check)
+
+        def confirm() -> None:
+            """As of rows to ingest."""
+            reader.check()
+            check_change(self._statements.queries, call, dataset.key, Privilege.DELETE)
+
+        rows = self._streams.delete(dataset.key, keys, operation, confirm=confirm)
         writer.write(msgspec.json.encode({"dataset": dataset.name, "bucket": dataset.bucket, "rows": rows}))
 
     def _upload(self, call: CallContext, asked: PlainUpload, reader: Any, writer: Any) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from flightserver.catalog.entities import PRIMARY
 from flightserver.errors import InvalidRequest, NotFound
 from flightserver.ingest.source import Progress
+from flightserver.storage.buckets import OLD_SCHEME
 from flightserver.storage.objects import UPLOADS
 
 if TYPE_CHECKING:
@@ -76,8 +78,15 @@ class Fetcher:
     def _place(self, source: str, buckets: frozenset[str] | None) -> tuple[OpenBucket, str]:
         seen = [bucket for bucket in self._buckets if buckets is None or bucket.name in buckets]
         for bucket in seen:
-            if source.startswith(bucket.url("")):
-                return bucket, source[len(bucket.url("")) :]
+            for beginning in _beginnings(bucket):
+                if source.startswith(beginning):
+                    return bucket, source[len(beginning) :]
         known = ", ".join(bucket.url("") for bucket in seen)
         msg = f"{source!r} is no URL of an object in a bucket; those of the buckets begin with {known}"
         raise NotFound(msg)
+
+
+def _beginnings(bucket: OpenBucket) -> list[str]:
+    """What the URLs of a bucket's objects begin with; those of `primary` also as they did when it was the only one."""
+    url = bucket.url("")
+    return [url, url.replace(bucket.url_scheme, OLD_SCHEME, 1)] if bucket.name == PRIMARY else [url]

@@ -57,6 +57,7 @@ class FileRequest:
         evolve: Whether an append may add columns and widen types.
         progress: Is told how far each stage has come.
         buckets: Those that objects may be fetched from; None for all.
+        confirm: Asked when all is written, right before the commit; what it raises calls it off. None for nothing.
     """
 
     source: str
@@ -70,6 +71,7 @@ class FileRequest:
     evolve: bool = False
     progress: Callable[[Progress], None] = no_progress
     buckets: frozenset[str] | None = None
+    confirm: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +153,10 @@ class Ingest:
                 evolve=request.evolve,
                 primary_key=request.primary_key,
             )
-            result = self._writes.write(write, _steady(file, source, stamp))
+            writes = self._writes
+            if request.confirm is not None:
+                writes = writes.within(Confirmed(self._catalog, request.confirm))
+            result = writes.write(write, _steady(file, source, stamp))
         if uploaded:
             self._uploads.discard(request.source)
         return result

@@ -22,8 +22,8 @@ from datafusion import SessionContext, col, lit, literal
 from datafusion.catalog import Table
 from datafusion.object_store import LocalFileSystem
 
+from flightserver.catalog.quoting import quoted
 from flightserver.query.filescan import scan_files
-from flightserver.query.quoting import quoted
 from flightserver.tables.schema import decode
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ an INSERT that reads its own target sees it as it was before.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,17 @@ import pyarrow as pa
 
 from flightserver.catalog.entities import DatasetKey
 from flightserver.catalog.log import Operation
+from flightserver.catalog.quoting import quoted
+from flightserver.catalog.transaction import Confirmed
 from flightserver.errors import InvalidRequest, NotFound
 from flightserver.query.access_changes import ACCESS_KINDS, AccessChanges
-from flightserver.query.authorizing import target_bucket
+from flightserver.query.authorizing import needs_of, target_bucket
 from flightserver.query.definitions import Definitions
+from flightserver.query.following import following
 from flightserver.query.keys import created_keys
 from flightserver.query.language.changes import AlterTable, Comment, CreateView, DropView, RenameTable
 from flightserver.query.language.statements import Kind, TableName
 from flightserver.query.parameters import BOUND, assigned, each_row, insert_from_bound
-from flightserver.query.quoting import quoted
 from flightserver.query.rowchanges import RowChanges, Work
 from flightserver.query.wire import wire_schema
 from flightserver.tables.schema import decode
@@ -32,9 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flightserver.access.administering import Administration
+    from flightserver.catalog.entities import Dataset
     from flightserver.catalog.transaction import Commits
     from flightserver.query.engine import Engine
     from flightserver.query.language.statements import Statement
+    from flightserver.query.namespace import Scope
     from flightserver.query.request import Planned, Request
     from flightserver.query.watchdog import Guard
 
@@ -80,10 +85,18 @@ class Changes:
             return 0
         transaction = planned.request.transaction
         if transaction is None:
-            return self._carry_out(planned, operation_id, guard, self._tables, self._catalog)
+            commits = self._authorized(planned)
+            return self._carry_out(planned, operation_id, guard, self._tables.within(commits), commits)
         with transaction.statement() as staged:
             planned = replace(planned, scope=planned.scope.at(staged.snapshot()))
             return self._carry_out(planned, operation_id, guard, self._tables.within(staged), staged)
+
+    def _authorized(self, planned: Planned) -> Commits:
+        """The catalog, as long as whoever asks may do that."""
+        needs, rights = needs_of(planned.statement, planned.scope), planned.scope.rights
+        if needs is None:
+            return self._catalog
+        return Confirmed(self._catalog, lambda: needs.check_again(rights, self._catalog.snapshot()))
 
     def _carry_out(self, planned: Planned, operation_id: str, guard: Guard, tables: Tables, commits: Commits) -> int:
         statement, request, scope = planned.statement, planned.request, planned.scope
@@ -95,7 +108,8 @@ class Changes:
         operation = Operation(id=operation_id, kind=statement.kind.value, detail=str(target), user=request.user)
         match statement.kind:
             case Kind.INSERT:
-                return self._insert(planned, target, bound, operation, guard, tables)
+                insert = partial(self._insert, planned, bound, operation, guard, tables)
+                return following(target, scope, commits, insert)
             case Kind.UPDATE | Kind.DELETE | Kind.MERGE | Kind.UPSERT:
                 work = Work(statement=statement, scope=scope, bound=bound, operation=operation, guard=guard)
                 return self._rows.carry_out(work, tables, commits, retry=request.transaction is None)
@@ -104,8 +118,9 @@ class Changes:
             case Kind.DROP_TABLE:
                 return self._drop(planned, target, operation, tables)
             case Kind.TRUNCATE:
-                dataset = scope.dataset(target.name, target.schema)
-                return tables.clear(dataset.name, dataset.bucket, operation)
+                return following(
+                    target, scope, commits, lambda found, _: tables.clear(found.name, found.bucket, operation)
+                )
             case _:
                 return self._define(planned, DatasetKey(bucket, target.name), target, commits, operation, guard)
 
@@ -135,13 +150,14 @@ class Changes:
     def _insert(
         self,
         planned: Planned,
-        target: TableName,
         bound: pa.RecordBatch | None,
         operation: Operation,
         guard: Guard,
         tables: Tables,
+        dataset: Dataset,
+        scope: Scope,
     ) -> int:
-        dataset = planned.scope.dataset(target.name, target.schema)
+        planned = replace(planned, scope=scope)
         rewritten = insert_from_bound(planned.statement)
         if rewritten is not None and bound is not None:
             given = {**planned.scope.given, BOUND: (bound.schema, [bound])}

@@ -11,9 +11,9 @@ import re
 from typing import TYPE_CHECKING
 
 from flightserver.catalog.entities import Dataset
+from flightserver.catalog.quoting import quoted
 from flightserver.errors import RequestError
 from flightserver.query.namespace import INFORMATION_SCHEMA, SYSTEM
-from flightserver.query.quoting import quoted
 
 if TYPE_CHECKING:
     from flightserver.query.namespace import Scope

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace as changed
 
 from flightserver.catalog.entities import DatasetKey, View
+from flightserver.catalog.quoting import quoted
 from flightserver.catalog.requirements import DatasetAt, DatasetUnchangedSchema, ViewAt
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import DropView, PutView, RenameDataset
 from flightserver.errors import AlreadyExists, CommitConflict, InvalidRequest, NotFound
 from flightserver.query.keys import with_foreign_key
 from flightserver.query.language import changes as c
-from flightserver.query.quoting import quoted
 from flightserver.query.wire import wire_schema
 from flightserver.tables.definitions import Definition
 from flightserver.tables.plan import refuse_external
@@ -69,7 +69,7 @@ class Definitions:
                 self._alter_once(dataset, alter, scope, commits, operation, guard)
             except CommitConflict as error:
                 conflict = error
-                scope = scope.at(commits.snapshot())
+                scope = scope.again(commits.snapshot())
             else:
                 return
         raise conflict
@@ -92,7 +92,7 @@ class Definitions:
                     self._commit(definition, [], commits, operation)
             except CommitConflict as error:
                 conflict = error
-                scope = scope.at(commits.snapshot())
+                scope = scope.again(commits.snapshot())
             else:
                 return
         raise conflict
@@ -220,7 +220,7 @@ class Definitions:
         now = definition.dataset
         update = definition.update()
         same = DatasetUnchangedSchema(now.bucket, now.name, now.id, now.schema_fingerprint)
-        renamed = () if new_name is None else (RenameDataset(now.bucket, now.name, new_name),)
+        renamed = () if new_name is None else (RenameDataset(now.bucket, now.name, new_name, views=True),)
         updates = (*(() if update is None else (update,)), *renamed)
         if update is not None and update.foreign_keys is not None:  # all of them, so none may have been added meanwhile
             requirements = [*requirements, DatasetAt(now.bucket, now.name, now.version)]

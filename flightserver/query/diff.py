@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 
-from flightserver.errors import InvalidRequest
+from flightserver.catalog.identities import Privilege
+from flightserver.catalog.quoting import quoted
+from flightserver.errors import InvalidRequest, NotFound
 from flightserver.query.language.statements import Kind, Statement
 from flightserver.query.namespace import Scope
-from flightserver.query.quoting import quoted
 from flightserver.query.request import Planned
 from flightserver.query.wire import wire_schema
 from flightserver.tables.plan import names_in_files
@@ -135,7 +136,12 @@ class Diffs:
     def _planned(self, diff: Diff, request: Request, sql: str) -> Planned:
         newest = self._catalog.snapshot()
         # The versions may have another name than the dataset has now, which policies go by.
-        key = request.rights.key_now(diff.now, newest) or diff.now.key
+        request = replace(request, rights=request.rights.at(newest.access))
+        key = request.rights.key_now(diff.now, newest)
+        if key is None and request.rights.has_policies:
+            raise NotFound(f"dataset {diff.now.key} was dropped meanwhile")
+        key = key or diff.now.key
+        request.rights.require((Privilege.SELECT,), key, None)
         request.rights.require_unprotected(key, newest.datasets.get(key, diff.now))
         scope = Scope(newest, request.bucket, named={BEFORE: diff.before, AFTER: diff.after})
         frame = self._engine.query(sql, scope, {})

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from datafusion import DataFrame, LogicalPlan, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
 
+from flightserver.catalog.quoting import quoted
 from flightserver.errors import Forbidden, InvalidRequest, LimitExceeded, NotFound, RequestError
 from flightserver.query.contexts import CAREFUL, FETCHING, FEW_ROWS, FIRST, OPTIONS, SPILLING, USUAL, make_context
 from flightserver.query.failures import PlanDefect, missing_table, translate
@@ -38,7 +39,6 @@ from flightserver.query.namespace import CATALOG, Scope
 from flightserver.query.parameters import Parameters, with_types
 from flightserver.query.plan_shapes import INLINED, first_rows, shuffles
 from flightserver.query.providers import Namespace
-from flightserver.query.quoting import quoted
 from flightserver.query.scan import Scans, SmallSegments
 from flightserver.query.searching import Searching
 from flightserver.query.stores import register_store

@@ -7,7 +7,6 @@ are generated: they stand for what a statement says otherwise, or for what we pu
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -96,6 +95,7 @@ class Scope:
         searching: Whether searches are done; without, their names mean tables without rows.
         found: Rows of searches that were done, by the same names.
         notes: Shared by all scopes that are made of this one.
+        meanings: Of names in the text of the view whose scope this is, by schema, if any, and name.
     """
 
     snapshot: Snapshot
@@ -116,6 +116,7 @@ class Scope:
     searching: bool = False
     found: Mapping[str, Found] = field(default_factory=dict)
     notes: Notes = field(default_factory=Notes)
+    meanings: Mapping[tuple[str | None, str], DatasetKey] = field(default_factory=dict)
 
     def dataset(self, name: str, schema: str | None = None) -> Dataset:
         """The dataset that a name means.
@@ -129,6 +130,9 @@ class Scope:
 
     def relation(self, name: str, schema: str | None = None) -> Dataset | View:
         """As `dataset`, for datasets and views."""
+        meant = self.meanings.get((None if schema == BARE else schema, name))
+        if meant is not None:
+            return self.snapshot.relation(meant.name, bucket=meant.bucket)
         if schema in {None, BARE}:
             if self._has(self.schema, name):
                 return self.snapshot.relation(name, bucket=self.schema)
@@ -145,6 +149,14 @@ class Scope:
         known = self.snapshot.buckets
         meant = home(known, schema) if schema is not None and self.depth else schema
         return meant if meant in known else None
+
+    def has_schema(self, schema: str) -> bool:
+        """Whether a table may be named in a schema. The text of a view may have one whose bucket was dropped."""
+        return (
+            schema in self.schemas()
+            or self.bucket_of(schema) is not None
+            or any(schema == known for known, _ in self.meanings)
+        )
 
     def _has(self, bucket: str | None, name: str) -> bool:
         if bucket is None:
@@ -168,8 +180,10 @@ class Scope:
             depth=self.depth + 1,
             rights=self.rights,
             newest=self.newest,
+            past=self.past,
             searching=self.searching,
             notes=self.notes,
+            meanings={(one.schema, one.name): one.means for one in view.meanings},
         )
 
     def behind(self, dataset: Dataset) -> Scope:
@@ -189,9 +203,21 @@ class Scope:
         )
 
     def at(self, snapshot: Snapshot) -> Scope:
-        """The same names at another version, of which again only what may be seen."""
+        """The same names in a transaction as it is now, or one of this statement's own: what may be seen of it."""
         seen = snapshot if self.newest is None else self.rights.visible(snapshot, self.newest, past=self.past)
         return replace(self, snapshot=seen)
+
+    def renewed(self, newest: Snapshot) -> Scope:
+        """The same names, judged by a newer version and its rights; in it, unless this is about the past."""
+        if self.newest is None:
+            return replace(self, snapshot=newest)
+        rights = self.rights.at(newest.access)
+        seen = rights.visible(newest if self.past is None else self.snapshot, newest, past=self.past)
+        return replace(self, snapshot=seen, newest=newest, rights=rights)
+
+    def again(self, snapshot: Snapshot) -> Scope:
+        """The same names for a statement that is tried again: in the newest version, or in its transaction as it is."""
+        return self.renewed(snapshot) if self.past is None else self.at(snapshot)
 
     def has_fixed(self, schema: str, name: str) -> bool:
         """Whether a table of `system` or `information_schema` exists for who asks."""
@@ -224,11 +250,8 @@ class Scope:
         known = self.schemas()
         if schema not in known:
             return f"table {name!r} in schema {schema!r} doesn't exist: the schemas are {', '.join(sorted(known))}"
-        relations = (*self.snapshot.datasets, *self.snapshot.views)
-        names = [key.name for key in relations if schema in {PUBLIC, key.bucket}]
-        near = [other for other in names if other.lower() == name.lower()] or difflib.get_close_matches(name, names, 3)
-        hint = ", ".join(other if other.islower() else f'"{other}"' for other in near)
-        tail = f"did you mean {hint}?" if hint else "system.datasets lists the tables"
+        near = self.snapshot.similar(name, None if schema == PUBLIC else schema)
+        tail = f"did you mean {', '.join(near)}?" if near else "system.datasets lists the tables"
         return f"table {name!r} doesn't exist in schema {schema!r}: {tail}"
 
     def schemas(self) -> list[str]:
@@ -242,3 +265,8 @@ class PastView:
 
     view: View
     snapshot: Snapshot
+
+    @property
+    def version(self) -> int:
+        """The version of the catalog."""
+        return self.snapshot.version

@@ -36,8 +36,16 @@ class PastTables:
         """
         if not statement.as_of and not statement.searches:
             return scope
-        named = {**scope.named, **{one.name: self._find(scope, one) for one in statement.as_of}}
+        named = self._named(scope, statement)
+        while scope.newest is not None and any(one.version > scope.newest.version for one in named.values()):
+            # It was committed meanwhile, as may have been what hides it.
+            scope = scope.renewed(self._catalog.snapshot())
+            named = self._named(scope, statement)
+        named = {**scope.named, **named}
         return replace(scope, named=named, searches={one.name: one for one in statement.searches})
+
+    def _named(self, scope: Scope, statement: Statement) -> dict[str, Dataset | PastView]:
+        return {one.name: self._find(scope, one) for one in statement.as_of}
 
     def _find(self, scope: Scope, clause: AsOf) -> Dataset | PastView:
         table = clause.table

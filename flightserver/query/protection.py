@@ -21,9 +21,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flightserver.catalog.quoting import quoted
 from flightserver.errors import Forbidden, InvalidRequest
 from flightserver.query.language.tokens import LITERALS, tokenize
-from flightserver.query.quoting import quoted
 from flightserver.tables.schema import decode, visible
 
 if TYPE_CHECKING:

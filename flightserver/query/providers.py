@@ -2,19 +2,19 @@
 
 The engine asks these providers while it plans, on the thread that plans, so the scope of the statement being planned
 stands in a thread-local. Providers may not call the engine on that thread (a runtime inside a runtime panics); tables
-are therefore made on a small pool of others. A view is planned there, under a scope of its own, and its names are
-resolved on the pool of the next depth, so that views of views never wait for themselves. To make the table of a view
-that searches can take as long as a statement may, so statements that search have pools of their own, with a thread for
-each of them, and nobody waits for others' searches.
+are therefore made on other threads, one for each table that is being made: a bucket that hangs, or a view that
+searches, may take long, and nobody who needs neither waits for that. A view is planned there, under a scope of its own,
+and its names are resolved on yet other threads, so that views of views never wait for themselves. What bounds the
+threads is that of calls (`server.max_calls`), times the depth of views.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from datafusion.catalog import CatalogProvider, SchemaProvider, Table
@@ -26,7 +26,6 @@ from flightserver.query.namespace import (
     ADDED,
     BARE,
     CANDIDATES,
-    MAX_VIEW_DEPTH,
     PUBLIC,
     TARGET,
     VIEW,
@@ -48,11 +47,6 @@ if TYPE_CHECKING:
     from flightserver.catalog.entities import Dataset
     from flightserver.query.namespace import Notes, Scope
     from flightserver.query.scan import Scans
-
-
-_MAKING = 4
-_SEARCHING = 1024
-"""Twice as many as calls are served at once; fewer statements run."""
 
 
 @dataclass(slots=True)
@@ -83,16 +77,12 @@ class Namespace(CatalogProvider):
         self._plan = plan
         self._protect = protect
         self._current = threading.local()
-        # Threads are started when they are needed.
-        self._pools = {
-            searching: [ThreadPoolExecutor(most, thread_name_prefix="make-table") for _ in range(MAX_VIEW_DEPTH + 1)]
-            for searching, most in ((False, _MAKING), (True, _SEARCHING))
-        }
+        # It starts a thread when none is idle.
+        self._threads = ThreadPoolExecutor(sys.maxsize, thread_name_prefix="make-table")
 
     def close(self) -> None:
-        """Stop the pools."""
-        for pool in chain(*self._pools.values()):
-            pool.shutdown()
+        """Stop the threads."""
+        self._threads.shutdown()
 
     @contextmanager
     def use(self, scope: Scope) -> Iterator[None]:
@@ -114,17 +104,14 @@ class Namespace(CatalogProvider):
 
     def schema(self, name: str) -> SchemaProvider | None:  # type: ignore[override]  # annotated narrower than it is
         """The schema provider of that name."""
-        is_known = name in self.schema_names() or self._planning().scope.bucket_of(name) is not None
-        return _Schema(self, name) if is_known else None
+        return _Schema(self, name) if name == BARE or self._planning().scope.has_schema(name) else None
 
     def table(self, schema: str, name: str) -> Table | None:
         """The table of that name, or None after noting why there is none."""
         planning = self._planning()
         try:
-            pool = self._pools[planning.scope.searching][planning.scope.depth]
-            made = pool.submit(self._make, planning.scope, schema, name)
-            if planning.scope.searching:
-                _wait(made, planning.scope.notes)
+            made = self._threads.submit(self._make, planning.scope, schema, name)
+            _wait(made, planning.scope.notes)
             return made.result()
         except FlightserverError as error:
             planning.failure = error
@@ -217,7 +204,7 @@ class Namespace(CatalogProvider):
 
 
 def _wait(made: Future[Table], notes: Notes) -> None:
-    """Wait for a table that a view's search may take long to make; when the watchdog interrupts, so is the search."""
+    """Wait for a table, which may take long to make; when the watchdog interrupts, so are searches of its views."""
     try:
         wait_for(made)
     except BaseException:

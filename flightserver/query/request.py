@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datafusion import DataFrame
 
     from flightserver.access.rights import Rights
+    from flightserver.catalog.snapshot import Snapshot
     from flightserver.query.language.statements import Statement
     from flightserver.query.substrait import SubstraitQuery
     from flightserver.query.transactions import Transaction
@@ -36,7 +37,7 @@ class Request:
         schema: The session's schema.
         as_of: Version or time to read at; None for now.
         timeout_seconds: None for the server's own limit, which is also the most that counts.
-        rights: Of who asks.
+        rights: Of who asks; when it is planned, those by the newest snapshot take their place.
         operation: Identifies the statement's one run; empty for a new one.
         given: Tables that came with the statement, and temporary ones of whoever asks.
         drop_temporary: Drops a temporary table of whoever asks, and tells whether there was one; None where nobody
@@ -69,6 +70,10 @@ class Request:
         """For `system.queries` and the commit log."""
         return self.rights.user
 
+    def judged_by(self, scope: Scope) -> Request:
+        """The same with the rights by which its scope was made, which may be newer than those that it came with."""
+        return self if scope.rights is self.rights else replace(self, rights=scope.rights)
+
     def refuse_in_transaction(self, what: str) -> None:
         """Return unless the statement is part of a transaction.
 
@@ -97,3 +102,15 @@ class Planned:
     frame: DataFrame | None
     plan: SubstraitQuery | None = None
     searches: bool = False
+
+    def holds_for(self, rights: Rights, newest: Snapshot) -> bool:
+        """Whether it shows whoever has these rights what it would if it were planned now.
+
+        Policies may be about tags of columns, which are no part of rights, so for those to whom any apply it holds in
+        the version in which it was planned.
+        """
+        now, mine = rights.at(newest.access), self.request.rights
+        if now.principal != mine.principal or now.access.version != mine.access.version:
+            return False
+        judged = self.scope.newest
+        return not now.has_policies or (judged is not None and judged.version == newest.version)

@@ -97,7 +97,7 @@ class RowChanges:
                 return self._once(work, tables)
             except CommitConflict as error:
                 conflict = error
-                work = replace(work, scope=work.scope.at(commits.snapshot()))
+                work = replace(work, scope=work.scope.again(commits.snapshot()))
         raise conflict
 
     def _once(self, work: Work, tables: Tables) -> int:

@@ -24,9 +24,9 @@ from datafusion import SessionContext, col, lit
 from datafusion.catalog import Table
 from msgspec.structs import replace
 
+from flightserver.catalog.quoting import quoted
 from flightserver.errors import BackendUnavailable
 from flightserver.query.filescan import scan_files
-from flightserver.query.quoting import quoted
 from flightserver.storage.buckets import MISSING
 from flightserver.tables.reading import read_segment
 from flightserver.tables.rowids import RowIds, disjoint

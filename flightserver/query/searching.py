@@ -27,9 +27,10 @@ import numpy as np
 import pyarrow as pa
 from sqlglot.tokenizer_core import TokenType
 
+from flightserver.catalog.quoting import delimited
 from flightserver.errors import InvalidRequest
 from flightserver.query.held import check_held
-from flightserver.query.language.reader import Reader, delimited
+from flightserver.query.language.reader import Reader
 from flightserver.query.language.searches import Bound, bound_name, check_k
 from flightserver.query.language.tokens import LITERALS, check_complexity, placeholders, tokenize
 from flightserver.query.namespace import CANDIDATES, TARGET, Found, Scope

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from datafusion import DataFrame
 
     from flightserver.catalog.catalog import Catalog
-    from flightserver.catalog.entities import Dataset, DatasetKey
+    from flightserver.catalog.entities import Dataset
     from flightserver.catalog.identities import Policy
+    from flightserver.catalog.snapshot import Snapshot
     from flightserver.query.cache import Cache
     from flightserver.query.changes import Changes
     from flightserver.query.engine import Engine
@@ -105,6 +106,7 @@ class Queries:
         statement = parse(request.sql)
         scope = self.scope(request)
         scope = self._past.scope(scope, statement)
+        request = request.judged_by(scope)
         if statement.kind.is_update:
             if request.as_of is not None:
                 raise InvalidRequest("as_of is set: the past can be read but not changed")
@@ -128,6 +130,7 @@ class Queries:
         query = read_plan(data)
         statement = Statement(Kind.QUERY, request.sql, query.placeholders)
         scope = self.scope(request)
+        request = request.judged_by(scope)
         parameters: dict[str, Any] = {}
         if request.parameters is not None:
             parameters = next(each_row(assigned(statement, request.parameters)), {})
@@ -246,32 +249,32 @@ class Queries:
                     f"policy {policy.name!r} can't be applied to {dataset.key}: {error.message}"
                 ) from None
 
-    def newest(self, key: DatasetKey) -> Dataset | None:
-        """The dataset of this name as it is now, for whomever; None if there is none."""
-        return self._catalog.snapshot().datasets.get(key)
+    def newest(self) -> Snapshot:
+        """The newest snapshot, for whomever; what is looked up in it is judged by rights `at` its state."""
+        return self._catalog.snapshot()
 
     def cancel(self, operation: str) -> bool:
         """Stop the statement that runs for a request's operation id; False when none does."""
         return self._gate.cancel(operation)
 
     def scope(self, request: Request) -> Scope:
-        """What names mean to a request.
+        """What names mean to a request, by the newest snapshot and the rights of who asks that this one gives.
 
         Raises:
             NotFound: Its bucket, or the version it asks for, doesn't exist.
         """
-        snapshot = newest = self._catalog.snapshot()
-        past = None
+        snapshot = past = None
         if request.as_of is not None:
             snapshot = past = self._catalog.snapshot_at(request.as_of)
         elif request.transaction is not None:
             snapshot, past = request.transaction.snapshot(), request.transaction.staged().base
-        snapshot = request.rights.visible(snapshot, newest, past=past)
+        # Last of all, so that nothing that is read is newer than what it is judged by.
+        newest = self._catalog.snapshot()
+        rights = request.rights.at(newest.access)
+        snapshot = rights.visible(newest if snapshot is None else snapshot, newest, past=past)
         if request.bucket is not None:
             snapshot.bucket(request.bucket)
-        scope = Scope(
-            snapshot, request.bucket, request.schema, request.given, rights=request.rights, newest=newest, past=past
-        )
+        scope = Scope(snapshot, request.bucket, request.schema, request.given, rights=rights, newest=newest, past=past)
         if request.schema not in scope.schemas():
             raise NotFound(f"schema {request.schema!r} doesn't exist: there are {', '.join(scope.schemas())}")
         return scope

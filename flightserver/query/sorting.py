@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from datafusion import col, udf
 
+from flightserver.catalog.quoting import quoted
 from flightserver.errors import InvalidRequest
 from flightserver.query.namespace import TARGET, Scope
-from flightserver.query.quoting import quoted
 from flightserver.tables.schema import ROW_ID, decode, visible
 from flightserver.tables.zorder import ZOrder, check_order_columns
 

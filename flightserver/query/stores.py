@@ -2,9 +2,7 @@
 
 The engine's binding takes of an S3 store only its name, region, endpoint and keys; the rest it finds in `AWS_...`
 variables, when a store is made (`AmazonS3Builder::from_env` of the crate object_store). So a store is made under
-variables that say what belongs to this bucket and nothing else, and they are put back at once. Stores are made one
-at a time; other libraries of this process that look at these variables, of which ours is only boto3, are
-called by `flightserver.storage.credentials` under the same lock.
+variables that say what belongs to this bucket and nothing else (`flightserver.storage.environment`).
 
 How often the engine's store tries again can't be set: 10 times, within 180 s (`RetryConfig::default` of object_store
 0.13). So that a server that stops answering in the middle of a query costs `retry_seconds`, and not less than 11 s,
@@ -15,18 +13,15 @@ server that doesn't answer from the start is noticed before, by `flightserver.qu
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from datafusion.object_store import AmazonS3, LocalFileSystem
 
 from flightserver.catalog.entities import PRIMARY
-from flightserver.storage.credentials import environment_lock
+from flightserver.storage.buckets import OLD_SCHEME
+from flightserver.storage.environment import only_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from datafusion import SessionContext
 
     from flightserver.storage.buckets import OpenBucket
@@ -40,8 +35,6 @@ _LEAST_SECONDS = 0.5
 
 URL_HOST = "data"
 """Host part of `lakehouse-<bucket>://data/<key>`."""
-OLD_SCHEME = "lakehouse"
-"""Of URLs from before there were several buckets: `lakehouse://data/<key>` is in primary."""
 
 
 def register_store(context: SessionContext, bucket: OpenBucket) -> None:
@@ -66,7 +59,7 @@ def _s3_store(access: S3Access) -> AmazonS3:
     }
     if not credentials.access_key_id:
         variables["AWS_SKIP_SIGNATURE"] = "true"
-    with _variables(variables):
+    with only_variables(variables):
         return AmazonS3(
             bucket_name=location.bucket,
             region=location.region,
@@ -82,19 +75,3 @@ def _try_seconds(timeouts: S3Timeouts) -> float:
     """How long one of the engine's tries may take."""
     share = (timeouts.retry_seconds - _PAUSES_SECONDS) / (_ENGINE_RETRIES + 1)
     return min(timeouts.request_seconds, max(share, _LEAST_SECONDS))
-
-
-@contextmanager
-def _variables(variables: Mapping[str, str]) -> Iterator[None]:
-    """These `AWS_...` variables and no others, for a moment."""
-    with environment_lock:
-        kept = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-        try:
-            for name in kept:
-                del os.environ[name]
-            os.environ.update(variables)
-            yield
-        finally:
-            for name in variables:
-                os.environ.pop(name, None)
-            os.environ.update(kept)

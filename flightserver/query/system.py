@@ -62,6 +62,7 @@ VIEWS = pa.schema(
         ("version", pa.int64()),
         ("created", _UTC),
         ("comment", pa.string()),
+        ("meanings", pa.string()),
     ]
 )
 TAGS = pa.schema([("bucket", pa.string()), ("dataset", pa.string()), ("tag", pa.string()), ("version", pa.int64())])
@@ -215,7 +216,11 @@ def _is_countable(one: Dataset, scope: Scope) -> bool:
 
 def _views(scope: Scope) -> pa.Table:
     views = scope.snapshot.views.values()
-    return table_of(VIEWS, ((one.bucket, one.name, one.sql, one.version, one.created, one.comment) for one in views))
+    rows = (
+        (one.bucket, one.name, one.sql, one.version, one.created, one.comment, ", ".join(map(str, one.meanings)))
+        for one in views
+    )
+    return table_of(VIEWS, rows)
 
 
 def _tags(scope: Scope) -> pa.Table:

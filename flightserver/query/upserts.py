@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 from msgspec.structs import replace as changed
 
+from flightserver.catalog.quoting import quoted
 from flightserver.catalog.staging import StagedTransaction
 from flightserver.catalog.transaction import Confirmed
 from flightserver.errors import CommitConflict, InvalidRequest
 from flightserver.query.namespace import ADDED, TARGET, Scope
-from flightserver.query.quoting import quoted
 from flightserver.tables.plan import find_target, new_lineage
 from flightserver.tables.rebase import REFUSED
 from flightserver.tables.requests import CreateRequest, Mode, WriteResult

@@ -1,7 +1,8 @@
 """The buckets that are open in this process, by name.
 
 Theory of operation: a bucket that nobody has opened yet is opened when it is asked for, by the loader, which knows the
-catalog. Whoever needs to know of each bucket, as the engine does, is told of it once, before anybody else gets it.
+catalog; and so is one that has another's name by now. Whoever needs to know of each bucket, as the engine does, is told
+of it once, before anybody else gets it.
 
 Invariant: `_lock` guards `_open` and `_listeners`; both are replaced and never changed, so that reading needs no lock.
 URL schemes are unique: the engine finds an object store by scheme and host alone.
@@ -35,6 +36,9 @@ def url_scheme(name: str) -> str:
     return f"lakehouse-{name.translate(_HOST_CHARACTERS)}"
 
 
+OLD_SCHEME = "lakehouse"
+"""Of URLs from before there were several buckets: `lakehouse://data/<key>` is in primary."""
+
 MISSING = "missing"
 """In the details of a `BackendUnavailable`: what isn't there or isn't whole, in a bucket that answers."""
 
@@ -66,6 +70,7 @@ class OpenBucket:
         local_root: The directory of a local bucket that can be read, else None.
         s3: How the engine reaches an S3 bucket, else None.
         reads: Reads its objects where that isn't done by `objects` alone (`flightserver.federation.rescue`).
+        identity: Tells it from another bucket that has or had its name; empty where there can be no other.
     """
 
     name: str
@@ -74,6 +79,7 @@ class OpenBucket:
     local_root: Path | None = None
     s3: S3Access | None = None
     reads: Reads | None = None
+    identity: str = ""
 
     @property
     def reading(self) -> Objects | Reads:
@@ -109,10 +115,15 @@ class Buckets:
         self._open: Mapping[str, OpenBucket] = MappingProxyType({})
         self._listeners: tuple[Callable[[OpenBucket], None], ...] = ()
         self._load: Callable[[str], OpenBucket | None] = _nothing
+        self._is_current: Callable[[OpenBucket], bool] = _always
 
-    def load_by(self, load: Callable[[str], OpenBucket | None]) -> None:
-        """Open buckets that aren't open yet by a function of their name, which returns None when there is none."""
+    def load_by(self, load: Callable[[str], OpenBucket | None], is_current: Callable[[OpenBucket], bool]) -> None:
+        """Open buckets that aren't open yet by a function of their name, which returns None when there is none.
+
+        `is_current` says, without asking storage, whether one that is open still has its name.
+        """
         self._load = load
+        self._is_current = is_current
 
     def tell(self, listener: Callable[[OpenBucket], None]) -> None:
         """Call a function with each bucket that is open, and each that will be, before others can get it."""
@@ -127,7 +138,9 @@ class Buckets:
         Raises:
             NotFound: No open bucket has the name; the message lists those that are.
         """
-        found = self._open.get(name) or self._loaded(name)
+        found = self._open.get(name)
+        if found is None or not self._is_current(found):
+            found = self._loaded(name)
         if found is None:
             msg = f"there is no bucket {name!r}; there are: {', '.join(sorted(self._open)) or 'none'}"
             raise NotFound(msg)
@@ -139,9 +152,11 @@ class Buckets:
         if bucket is None:
             return None
         with self._lock:
-            if bucket.name not in self._open:
-                self.add(bucket)
-            return self._open[bucket.name]
+            there = self._open.get(bucket.name)
+            if there is not None and there.identity == bucket.identity:
+                return there
+            self.replace(bucket)
+            return bucket
 
     def add(self, bucket: OpenBucket) -> None:
         """Make a bucket known.
@@ -186,3 +201,7 @@ class Buckets:
 
 def _nothing(_name: str) -> OpenBucket | None:
     return None
+
+
+def _always(_bucket: OpenBucket) -> bool:
+    return True

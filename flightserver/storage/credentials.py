@@ -15,7 +15,6 @@ import logging
 import os
 import re
 import stat
-import threading
 from typing import TYPE_CHECKING
 
 import boto3
@@ -23,15 +22,13 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ProfileNotFound
 
 from flightserver.errors import BackendUnavailable, InvalidRequest
+from flightserver.storage.environment import environment_lock
 from flightserver.storage.s3 import S3Credentials
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
-
-environment_lock = threading.Lock()
-"""Held by who reads `AWS_...` variables, and by who changes them for a moment."""
 
 _REFERENCE = re.compile(r"anonymous|environment(:[A-Z][A-Z0-9_]{0,62})?|(profile|file):[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
@@ -45,15 +42,19 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _file_decoder = msgspec.json.Decoder(_File)
 
 
-def check_reference(reference: str) -> str:
+def check_reference(reference: str, called: str = "`credentials`") -> str:
     """Return `reference` when it names credentials.
+
+    Args:
+        reference: See above.
+        called: What it is called where it was given, for the message.
 
     Raises:
         InvalidRequest: It has none of the forms; it isn't repeated, since somebody may have given the secret itself.
     """
     if not _REFERENCE.fullmatch(reference):
         msg = (
-            "`credentials` says where credentials are found, not what they are: expected 'environment', "
+            f"{called} says where credentials are found, not what they are: expected 'environment', "
             "'environment:NAME', 'profile:NAME', 'file:NAME' or 'anonymous'"
         )
         raise InvalidRequest(msg)

@@ -13,8 +13,11 @@ large object the size decides, since nobody else writes its key.
 The answer to a put has no time of the object, and asking for it would be a request more for each commit; so what a put
 returns has the time of this machine's clock (`ObjectMeta`).
 
-`S3Timeouts` bound what a server that doesn't answer costs: a request that is read again is given up after
-`retry_seconds`, and so is a put.
+The first answer ends a server's silence (`silence.py`); requests here are made whether it is silent or not.
+
+`S3Timeouts` bound what a server that doesn't answer costs: `retry_seconds`, and the pauses between tries. obstore looks
+at the clock only when a try has failed, so tries get a length of which a whole number fits (`S3Timeouts.fitted`); the
+last try of a put gets what is left. A server that fails first and hangs then can cost a read one try more.
 
 Invariants: objects of this class hold no state but the connection pool; all methods may be called from any thread.
 """
@@ -23,9 +26,10 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -34,15 +38,16 @@ import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
-    PermissionDeniedError,
     PreconditionError,
-    UnauthenticatedError,
 )
 from obstore.store import S3Store
 
 from flightserver.errors import BackendUnavailable, FlightserverError
+from flightserver.storage.environment import only_variables
 from flightserver.storage.objects import ObjectMeta, absent, check_key, check_prefix, taken
+from flightserver.storage.s3_errors import is_final, reason
 from flightserver.storage.s3_files import S3File, S3Writer
+from flightserver.storage.silence import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +66,8 @@ _BUFFER_BYTES = 1 << 20
 """What a random reader asks for at least."""
 _FIRST_BACKOFF_SECONDS = 0.1
 _MAX_BACKOFF_SECONDS = 5.0
+_LEAST_SECONDS = 0.05
+"""For which a put is not tried again."""
 
 
 class S3Location(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -117,7 +124,7 @@ class S3Timeouts:
     Attributes:
         connect_seconds: For a connection.
         request_seconds: For one request, its body included.
-        retry_seconds: After which a request is not tried again.
+        retry_seconds: After which a request is not tried again; all tries share it. With 0, none is tried again.
         retries: How often a request is tried again.
     """
 
@@ -126,14 +133,38 @@ class S3Timeouts:
     retry_seconds: float = 60.0
     retries: int = 10
 
+    @property
+    def fitted(self) -> S3Timeouts:
+        """The same with tries of which a whole number fits into `retry_seconds`: one that hangs ends with it."""
+        return replace(
+            self, connect_seconds=self._fitted(self.connect_seconds), request_seconds=self._fitted(self.request_seconds)
+        )
+
+    @property
+    def tries(self) -> int:
+        """How often a server that hangs is asked, when requests are fitted."""
+        return min(self.retries + 1, max(1, round(self.retry_seconds / self.request_seconds)))
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a server that hangs costs a request, when requests are fitted, but for pauses between tries."""
+        return self.tries * self.request_seconds
+
+    def _fitted(self, seconds: float) -> float:
+        if self.retry_seconds == 0:
+            return seconds
+        number = math.ceil(self.retry_seconds / seconds)
+        return seconds if number > self.retries + 1 else self.retry_seconds / number
+
 
 @dataclass(frozen=True, slots=True)
 class S3Access:
-    """All that it takes to reach an S3 bucket."""
+    """All that it takes to reach an S3 bucket, and what is learnt of it on the way."""
 
     location: S3Location
     credentials: S3Credentials
     timeouts: S3Timeouts
+    silence: Silence = field(default_factory=Silence, compare=False, repr=False)
 
 
 class S3Objects:
@@ -146,28 +177,32 @@ class S3Objects:
     may_write_late = True
 
     def __init__(self, access: S3Access) -> None:
-        self._timeouts = access.timeouts
-        self.store = _store(access, retries=access.timeouts.retries)
+        self._timeouts = access.timeouts.fitted
+        self._access = replace(access, timeouts=self._timeouts)
+        self.store = _store(self._access, retries=access.timeouts.retries)
 
-        self._once = _store(access, retries=0)
+        self._once = _store(self._access, retries=0)
 
     def get(self, key: str) -> bytes:
         """Return all bytes of an object."""
         check_key(key)
         try:
-            return bytes(obstore.get(self.store, key).bytes())
+            data = bytes(obstore.get(self.store, key).bytes())
         except (FileNotFoundError, BaseError) as error:
-            raise _translated(error, "read", key) from error
+            raise self._translated(error, "read", key) from error
+        self._access.silence.answered()
+        return data
 
     def head(self, key: str) -> ObjectMeta | None:
         """Return what is known of an object, or None."""
         check_key(key)
         try:
-            return _meta(obstore.head(self.store, key))
+            with self._access.silence.asking(self._timeouts.patience):
+                return _meta(obstore.head(self.store, key))
         except FileNotFoundError:
             return None
         except BaseError as error:
-            raise _translated(error, "look at", key) from error
+            raise self._translated(error, "look at", key) from error
 
     def put(self, key: str, data: bytes) -> ObjectMeta:
         """Write an object under a free key."""
@@ -176,8 +211,9 @@ class S3Objects:
         backoff = _FIRST_BACKOFF_SECONDS
         in_doubt = False
         for attempt in range(self._timeouts.retries + 1):
+            pause = backoff * random.uniform(0.5, 1.5)  # noqa: S311  # no secret: it spreads repeated requests
             try:
-                return self._put_once(key, data)
+                return self._put_once(key, data, deadline - time.monotonic() if attempt else None)
             except (AlreadyExistsError, PreconditionError):
                 found = self.head(key)
                 if found is not None:
@@ -187,22 +223,27 @@ class S3Objects:
                 # Another's put of the key failed while ours was refused for it: the key is free.
             except FileNotFoundError as error:
                 raise _no_bucket(key) from error
-            except (PermissionDeniedError, UnauthenticatedError) as error:
-                raise _translated(error, "write", key) from error
             except BaseError as error:
                 in_doubt = True
-                if attempt == self._timeouts.retries or time.monotonic() + backoff > deadline:
-                    raise _translated(error, "write", key) from error
+                is_late = time.monotonic() + pause + _LEAST_SECONDS > deadline
+                if is_late or attempt == self._timeouts.retries or is_final(error):
+                    raise self._translated(error, "write", key) from error
                 _log.info("put repeated", extra={"key": key, "attempt": attempt + 1})
-            time.sleep(backoff * random.uniform(0.5, 1.5))  # noqa: S311  # no secret: it spreads repeated requests
+            time.sleep(pause)
             backoff = min(2 * backoff, _MAX_BACKOFF_SECONDS)
         raise _given_up("write", key)
 
-    def _put_once(self, key: str, data: bytes) -> ObjectMeta:
-        return self._put_meta(key, len(data), obstore.put(self._once, key, data, mode="create", use_multipart=False))
+    def _put_once(self, key: str, data: bytes, left: float | None) -> ObjectMeta:
+        """Put, once; it may take all of a request's time, but not more than the seconds that are left."""
+        store = self._once
+        if left is not None and left < self._timeouts.request_seconds:
+            timeouts = replace(self._timeouts, request_seconds=max(left, _LEAST_SECONDS))
+            store = _store(replace(self._access, timeouts=timeouts), retries=0)
+        return self._put_meta(key, len(data), obstore.put(store, key, data, mode="create", use_multipart=False))
 
     def _put_meta(self, key: str, size: int, result: PutResult) -> ObjectMeta:
         """What is known of an object that was just put; some servers, as Ceph's of large ones, don't tell its etag."""
+        self._access.silence.answered()
         etag = _etag(result["e_tag"])
         return (self.head(key) if not etag else None) or ObjectMeta(key, size, etag, datetime.now(UTC))
 
@@ -221,7 +262,7 @@ class S3Objects:
                 return found
             if isinstance(error, FileNotFoundError):
                 raise _no_bucket(key) from error
-            raise _translated(error, "write", key) from error
+            raise self._translated(error, "write", key) from error
         return self._put_meta(key, size, result)
 
     def writer(self, key: str) -> ObjectWriter:
@@ -238,9 +279,11 @@ class S3Objects:
     def get_range(self, key: str, start: int, length: int) -> memoryview:
         """Bytes of an object from `start`; there must be so many."""
         try:
-            return memoryview(obstore.get_range(self.store, key, start=start, length=length)).cast("B")
+            data = memoryview(obstore.get_range(self.store, key, start=start, length=length)).cast("B")
         except (FileNotFoundError, BaseError) as error:
-            raise _translated(error, "read", key) from error
+            raise self._translated(error, "read", key) from error
+        self._access.silence.answered()
+        return data
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectMeta]:
         """Yield the objects under a prefix, in key order."""
@@ -249,11 +292,12 @@ class S3Objects:
         directory = prefix.rpartition("/")[0]
         try:
             for found in obstore.list(self.store, directory or None, offset=after or None):
+                self._access.silence.answered()
                 for each in found:
                     if each["path"].startswith(prefix) and each["path"] > after:
                         yield _meta(each)
         except BaseError as error:
-            raise _translated(error, "list", prefix) from error
+            raise self._translated(error, "list", prefix) from error
 
     def delete(self, key: str) -> None:
         """Delete an object, if there is one."""
@@ -263,7 +307,7 @@ class S3Objects:
         except FileNotFoundError:
             return
         except BaseError as error:
-            raise _translated(error, "delete", key) from error
+            raise self._translated(error, "delete", key) from error
 
     def presign(self, method: str, key: str, expires: timedelta) -> str:
         """A URL by which whoever has it may `GET` or `PUT` the object until it expires."""
@@ -271,7 +315,16 @@ class S3Objects:
         try:
             return obstore.sign(self.store, "PUT" if method == "PUT" else "GET", key, expires)
         except BaseError as error:
-            raise _translated(error, "sign a URL of", key) from error
+            raise self._translated(error, "sign a URL of", key) from error
+
+    def _translated(self, error: Exception, action: str, key: str) -> FlightserverError:
+        """What a failed request means to a caller. The text of the server goes to the log: it has URLs."""
+        if isinstance(error, FileNotFoundError):
+            return absent(key)
+        if isinstance(error, AlreadyExistsError | PreconditionError):
+            return taken(key)
+        _log.warning("an S3 request failed", extra={"action": action, "key": key, "error": str(error)[:2000]})
+        return BackendUnavailable(f"can't {action} {key!r}: {reason(error, self._access)}")
 
 
 def _no_bucket(key: str) -> BackendUnavailable:
@@ -281,7 +334,10 @@ def _no_bucket(key: str) -> BackendUnavailable:
 
 def _store(access: S3Access, *, retries: int) -> S3Store:
     location, credentials, timeouts = access.location, access.credentials, access.timeouts
-    config: S3Config = {"virtual_hosted_style_request": not location.path_style}
+    config: S3Config = {
+        "virtual_hosted_style_request": not location.path_style,
+        "skip_signature": not credentials.access_key_id,
+    }
     if location.requested:
         config["endpoint"] = location.requested
     if location.encryption:
@@ -293,24 +349,23 @@ def _store(access: S3Access, *, retries: int) -> S3Store:
         config["secret_access_key"] = credentials.secret_access_key
         if credentials.session_token:
             config["session_token"] = credentials.session_token
-    else:
-        config["skip_signature"] = True
-    return S3Store(
-        location.bucket,
-        prefix=location.prefix or None,
-        config=config,
-        region=location.region,
-        client_options={
-            "connect_timeout": timedelta(seconds=timeouts.connect_seconds),
-            "timeout": timedelta(seconds=timeouts.request_seconds),
-            "allow_http": location.endpoint.startswith("http://"),
-        },
-        retry_config={
-            "max_retries": retries,
-            "retry_timeout": timedelta(seconds=timeouts.retry_seconds),
-            "backoff": {"max_backoff": timedelta(seconds=_MAX_BACKOFF_SECONDS)},
-        },
-    )
+    with only_variables():
+        return S3Store(
+            location.bucket,
+            prefix=location.prefix or None,
+            config=config,
+            region=location.region,
+            client_options={
+                "connect_timeout": timedelta(seconds=timeouts.connect_seconds),
+                "timeout": timedelta(seconds=timeouts.request_seconds),
+                "allow_http": location.endpoint.startswith("http://"),
+            },
+            retry_config={
+                "max_retries": retries,
+                "retry_timeout": timedelta(seconds=timeouts.retry_seconds),
+                "backoff": {"max_backoff": timedelta(seconds=_MAX_BACKOFF_SECONDS)},
+            },
+        )
 
 
 def _meta(found: FoundMeta) -> ObjectMeta:
@@ -324,15 +379,3 @@ def _etag(tag: str | None) -> str:
 
 def _given_up(action: str, key: str) -> BackendUnavailable:
     return BackendUnavailable(f"can't {action} {key!r}: the S3 server of this bucket fails again and again")
-
-
-def _translated(error: Exception, action: str, key: str) -> FlightserverError:
-    """What a failed request means to a caller. The text of the server goes to the log: it has URLs."""
-    if isinstance(error, FileNotFoundError):
-        return absent(key)
-    if isinstance(error, AlreadyExistsError | PreconditionError):
-        return taken(key)
-    _log.warning("an S3 request failed", extra={"action": action, "key": key, "error": str(error)[:2000]})
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-        return BackendUnavailable(f"can't {action} {key!r}: the S3 server of this bucket refuses the credentials")
-    return BackendUnavailable(f"can't {action} {key!r}: the S3 server of this bucket doesn't answer, or fails")

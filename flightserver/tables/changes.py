@@ -16,6 +16,7 @@ from flightserver.catalog.requirements import DatasetUnchangedSchema, NothingApp
 from flightserver.catalog.updates import AppendSegments, RemoveRows
 from flightserver.errors import FlightserverError
 from flightserver.tables.deltas import write_delta
+from flightserver.tables.homes import written_to
 from flightserver.tables.rebase import REFUSED, unchanged
 from flightserver.tables.rowids import RowIds
 from flightserver.tables.schema import conform, decode
@@ -147,6 +148,7 @@ class RowChange:
             updates.append(RemoveRows(self.dataset.bucket, self.dataset.name, self._delta))
         # One for each segment: a transaction drops those about segments of its own.
         requirements += [unchanged(self.dataset, {one}) for one in removed]
+        requirements += written_to(self._bucket) if updates else ()
         try:
             outcome = self._rebaser.commit(self._commits, operation, updates, requirements, self._base)
         except REFUSED:

@@ -7,8 +7,8 @@ streamed into new segments, each with a file that says where every row was befor
 
 Others write meanwhile. Rows that they add are in segments that this is not about; of rows that they remove the commit
 takes account (`flightserver.tables.substitution`). So a compaction's work is lost only when somebody else rewrote or
-replaced the same segments, or changed the schema; then it begins again, a few times. Writers lose nothing either
-way: who has found rows in the old segments follows them to the new ones by what was left beside those
+replaced the same segments, changed the schema or moved the dataset; then it begins again, a few times. Writers lose
+nothing either way: who has found rows in the old segments follows them to the new ones by what was left beside those
 (`flightserver.tables.rebase`).
 
 Memory holds, for each segment that is being written, a row group in and one out, and six bytes a row.
@@ -134,8 +134,10 @@ class Compactor:
             CommitConflict: Others rewrote or replaced the same segments each time.
             BackendUnavailable: A file can't be read or written.
         """
+        dataset: Dataset | None = None
         for start in range(1, _STARTS + 1):
             snapshot = self._catalog.snapshot()
+            key = key if dataset is None else _key_now(dataset, snapshot)
             dataset = snapshot.dataset(key.name, key.bucket)
             refuse_external(dataset)
             runs = choose(dataset, wanted) if ordered is None else (dataset.segments,)
@@ -190,6 +192,11 @@ class Compactor:
 
 def _live(runs: tuple[Run, ...]) -> int:
     return sum(segment.live for run in runs for segment in run)
+
+
+def _key_now(dataset: Dataset, snapshot: Snapshot) -> DatasetKey:
+    """What a dataset is called that may have been moved or renamed meanwhile."""
+    return next((one.key for one in snapshot.datasets.values() if one.id == dataset.id), dataset.key)
 
 
 def _unchanged(dataset: Dataset, starts: int) -> CompactResult:

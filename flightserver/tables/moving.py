@@ -14,6 +14,8 @@ latter the commit requires that the horizon hasn't moved (`flightserver.tables.c
 copies are looked at again. Other copies are in the way until they are collected; they aren't written over, because no
 key ever is.
 
+The bucket that becomes the home must still be the one that files were copied to (`flightserver.tables.homes`).
+
 Invariants: at the commit every file is in the new home, durably, with the size it has in the old one. Memory is bounded
 by `_CHUNK_BYTES`, whatever files hold.
 """
@@ -26,13 +28,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from msgspec.structs import replace
 
-from flightserver.catalog.requirements import Kept
+from flightserver.catalog.requirements import Kept, SameBucket
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import MoveDataset
 from flightserver.errors import AlreadyExists, BackendUnavailable, CommitConflict, InvalidRequest, NotFound
+from flightserver.tables.beside import files_beside, is_nowhere, keys_beside
+from flightserver.tables.homes import written_to
 from flightserver.tables.plan import refuse_external
 from flightserver.tables.reading import unreadable
-from flightserver.tables.segments import MANIFEST, ORIGIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -88,8 +91,8 @@ class Part:
     Attributes:
         bucket: Where it is.
         place: The directory, or the key of the delta or generation.
-        keys: Of the files that must be there.
-        optional: Of those that may be.
+        keys: Of the files that hold its rows or vectors.
+        optional: Of those that may lie beside them (`flightserver.tables.beside`).
         bytes: Size of the former.
     """
 
@@ -120,9 +123,8 @@ class Copied:
 def parts_of(dataset: Dataset) -> Iterator[Part]:
     """All that a version of a dataset names."""
     for segment in dataset.segments:
-        # The manifest comes last, as where a segment is written.
-        optional = (f"{segment.directory}/{ORIGIN}", f"{segment.directory}/{MANIFEST}")
-        yield Part(segment.bucket, segment.directory, tuple(segment.object_keys()), optional, segment.bytes)
+        beside = keys_beside(segment.directory)
+        yield Part(segment.bucket, segment.directory, tuple(segment.object_keys()), beside, segment.bytes)
     for delta in dataset.deltas:
         yield Part(delta.bucket, delta.key, (delta.key,), (), delta.bytes)
 
@@ -157,7 +159,7 @@ def copied_parts(
     copied, before = Copied(), 0
     for part in parts:
         done = before
-        with closing(_copied_part(buckets.get(part.bucket), target, part, may_stay)) as copying:
+        with closing(_copied_part(buckets, target, part, may_stay)) as copying:
             while True:
                 try:
                     done += next(copying)
@@ -170,16 +172,18 @@ def copied_parts(
 
 
 def _copied_part(
-    source: OpenBucket, target: OpenBucket, part: Part, may_stay: Callable[[ObjectMeta, Part], bool]
+    buckets: Buckets, target: OpenBucket, part: Part, may_stay: Callable[[ObjectMeta, Part], bool]
 ) -> Generator[int, None, Copied]:
     """Copy the files of one part; yields bytes that were copied, or found there, since the last time."""
+    source = buckets.get(part.bucket)
     there = {meta.key: meta for meta in target.objects.list(part.prefix)}
     copied, size = Copied(), 0
-    for key in (*part.keys, *part.optional):
+    beside, certain = files_beside(source, part.place) if part.optional else ((), True)
+    for key in (*part.keys, *beside):
         try:
             file = source.reading.open(key)
         except NotFound as error:
-            if key in part.optional:
+            if not certain and key in beside and is_nowhere(buckets, source, key, error):
                 continue
             raise unreadable(source.name, key, error) from error
         with file:
@@ -249,12 +253,19 @@ class Copies:
         buckets: Where files lie.
         collector: Knows which of them nobody deletes.
         to: Name of the other bucket.
+
+    Attributes:
+        target: The other bucket, which the commit requires to be the same still.
+
+    Raises:
+        NotFound: There is no such bucket.
     """
 
     def __init__(self, buckets: Buckets, collector: Collector, to: str) -> None:
         self._buckets = buckets
         self._collector = collector
         self._to = to
+        self.target = buckets.get(to)
         self._done: set[Place] = set()
         self._horizon: int | None = None
         self._live: set[Place] | None = None
@@ -335,12 +346,13 @@ class Mover:
                 to,
                 tuple(replace(segment, bucket=to) for segment in dataset.segments),
                 tuple(replace(delta, bucket=to) for delta in dataset.deltas),
+                views=True,
             )
             kept = Kept(dataset.bucket, dataset.name, dataset.version, snapshot.horizon)
             try:
-                outcome = self._catalog.commit(Transaction(operation, (moved,), (kept,)))
-            except CommitConflict:
-                if attempt == _ATTEMPTS:
+                outcome = self._catalog.commit(Transaction(operation, (moved,), (kept, *written_to(copies.target))))
+            except CommitConflict as error:
+                if attempt == _ATTEMPTS or SameBucket.refused(error):
                     raise
                 continue
             home, copied = replace(dataset, bucket=to).key, copies.total

@@ -18,7 +18,7 @@ from flightserver.catalog.requirements import ContentAbsent, DatasetAbsent, Data
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.ulid import new_ulid
 from flightserver.catalog.updates import AppendSegments, CreateDataset, ReplaceSegments
-from flightserver.errors import AlreadyExists, InvalidRequest, SchemaMismatch
+from flightserver.errors import AlreadyExists, InvalidRequest, NotFound, SchemaMismatch
 from flightserver.tables.requests import Mode
 from flightserver.tables.schema import canonical, decode, drift, drift_error, encode, evolve, fingerprint
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from flightserver.catalog.snapshot import Snapshot
     from flightserver.catalog.updates import Update
     from flightserver.tables.requests import CreateRequest, WriteRequest
+
+_APPENDS = frozenset({Mode.APPEND, Mode.CREATE_APPEND})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,19 @@ def find_target(request: WriteRequest, snapshot: Snapshot) -> Target:
         )
         raise InvalidRequest(msg)
     return Target(found, with_key(_appended(request, found), found.primary_key), found.primary_key)
+
+
+def refuse_moved(request: WriteRequest, was: Dataset | None, snapshot: Snapshot) -> None:
+    """Return unless rows that were written for a dataset's former home are to be added to it.
+
+    Raises:
+        NotFound: The dataset has another home, or another name; says which.
+    """
+    if was is None or request.mode not in _APPENDS:
+        return
+    now = next((one.key for one in snapshot.datasets.values() if one.id == was.id), was.key)
+    if now != was.key:
+        raise NotFound(f"dataset {was.key} is {now} by now: nothing was written; send the rows there")
 
 
 def refuse_external(dataset: Dataset) -> None:

@@ -21,10 +21,18 @@ import pyarrow.parquet as pq
 from msgspec.structs import replace
 
 from flightserver.catalog.entities import DatasetKey
-from flightserver.catalog.requirements import SegmentsUnchanged
+from flightserver.catalog.requirements import SegmentsUnchanged, what_became_of
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import RemoveRows
-from flightserver.errors import Cancelled, CommitConflict, FlightserverError, LimitExceeded, NotFound, RequestError
+from flightserver.errors import (
+    Cancelled,
+    CommitConflict,
+    FlightserverError,
+    Forbidden,
+    LimitExceeded,
+    NotFound,
+    RequestError,
+)
 from flightserver.tables.deltas import split_places, write_delta
 from flightserver.tables.segments import ORIGIN, manifest_in
 
@@ -44,7 +52,7 @@ if TYPE_CHECKING:
     from flightserver.tables.deltas import DeadRows, Places
     from flightserver.tables.segments import Origin
 
-REFUSED = (Cancelled, CommitConflict, LimitExceeded, RequestError)
+REFUSED = (Cancelled, CommitConflict, Forbidden, LimitExceeded, RequestError)
 """What a commit raises that has changed nothing. After anything else nobody knows, and files it names must stay."""
 
 _ATTEMPTS = 100
@@ -233,9 +241,10 @@ def unchanged(dataset: Dataset, segments: set[str]) -> SegmentsUnchanged:
 
 
 def _same_dataset(then: Snapshot, now: Snapshot, key: DatasetKey) -> Dataset:
-    found = now.datasets.get(key)
-    if found is None or found.id != then.datasets[key].id:
-        msg = f"dataset {key} was dropped meanwhile; nothing was changed and a retry is safe"
+    found, identity = now.datasets.get(key), then.datasets[key].id
+    if found is None or found.id != identity:
+        became = what_became_of(identity, key, now)
+        msg = f"dataset {key} isn't there any more: {became}; nothing was changed and a retry is safe"
         raise CommitConflict(msg)
     return found
 

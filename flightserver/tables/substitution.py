@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from flightserver.catalog.requirements import DatasetUnchangedSchema
 from flightserver.catalog.transaction import Transaction
-from flightserver.catalog.updates import AppendSegments, RemoveRows, RewriteSegments, TagVersion
+from flightserver.catalog.updates import AppendSegments, MirrorDataset, RemoveRows, RewriteSegments, TagVersion
 from flightserver.errors import CommitConflict, FlightserverError, LimitExceeded, RequestError
 from flightserver.tables.deltas import write_delta
 from flightserver.tables.origins import places_now
@@ -189,4 +189,4 @@ def _leaves_segments(update: Update, segments: set[str]) -> bool:
     """Whether an update neither replaces nor revives rows of these segments."""
     if isinstance(update, RewriteSegments):
         return segments.isdisjoint(update.removed)
-    return isinstance(update, AppendSegments | RemoveRows | TagVersion)
+    return isinstance(update, AppendSegments | MirrorDataset | RemoveRows | TagVersion)

@@ -23,7 +23,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from flightserver.catalog.entities import DatasetKey, check_dataset_name
-from flightserver.catalog.requirements import DatasetAbsent, DatasetAt
+from flightserver.catalog.requirements import DatasetAbsent, DatasetAt, SameBucket
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import (
     AppendSegments,
@@ -37,6 +37,7 @@ from flightserver.errors import (
     Cancelled,
     CommitConflict,
     FlightserverError,
+    Forbidden,
     InvalidRequest,
     NotFound,
     RequestError,
@@ -44,11 +45,13 @@ from flightserver.errors import (
 )
 from flightserver.tables.changes import RowChange
 from flightserver.tables.deltas import DeadRows
+from flightserver.tables.homes import written_to
 from flightserver.tables.plan import (
     find_target,
     new_dataset,
     new_lineage,
     refuse_external,
+    refuse_moved,
     taken,
     transaction,
     with_key,
@@ -154,7 +157,7 @@ class Tables:
         segment = self._write_segment(bucket, request, target, batches)
         try:
             return self._commit(bucket, request, target, segment)
-        except (CommitConflict, RequestError, Cancelled):
+        except (CommitConflict, Forbidden, RequestError, Cancelled):
             _discard(bucket, segment)
             raise
 
@@ -263,6 +266,8 @@ class Tables:
         written = fingerprint(target.schema)
         for _ in range(_ATTEMPTS):
             asked = transaction(request, target, segment)
+            if segment is not None:
+                asked = Transaction(asked.operation, asked.updates, (*asked.requirements, *written_to(bucket)))
             try:
                 outcome = self._catalog.commit(asked)
             except (CommitConflict, RequestError) as error:
@@ -271,8 +276,12 @@ class Tables:
                 if target.dataset is not None and not asked.updates:
                     return _unchanged(request.key, target.dataset.version)
                 return _result(request, segment, outcome.version)
+            if isinstance(refusal, CommitConflict) and SameBucket.refused(refusal):
+                break
+            now = self._catalog.snapshot()
+            refuse_moved(request, target.dataset, now)
             try:
-                target = find_target(request, self._catalog.snapshot())
+                target = find_target(request, now)
             except SchemaDrift:
                 break
             if target.dataset is not None and target.holds(request):

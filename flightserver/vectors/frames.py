@@ -6,9 +6,10 @@ as far as the system has some to spare. The least recently used is closed when a
 searches that hold it go on.
 
 Objects are opened by threads of their own, each by one, and searches wait for that: what takes longer than a statement
-may is there for the next one, which would begin anew otherwise, for ever.
+may is there for the next one, which would begin anew otherwise, for ever. Each bucket has threads of its own, so that
+one that hangs delays no other's.
 
-Invariant: `_lock` guards `_open`, `_bytes` and `_opening`; nothing is opened under it.
+Invariant: `_lock` guards `_open`, `_bytes`, `_opening` and `_threads`; nothing is opened under it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 8 * 1024 * 1024
 _AT_ONCE = 4
-"""Objects that are opened at a time; others wait for their turn."""
+"""Objects of a bucket that are opened at a time; others wait for their turn."""
 _STOPPING = "vector indexes aren't opened any more: the server is stopping"
 
 
@@ -55,13 +56,15 @@ class Frames:
         self._bytes = 0
         self._opening: dict[str, Future[Frame]] = {}
         self._closed = threading.Event()
-        # Threads are started when they are needed.
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="open-index")
+        self._threads: dict[str, ThreadPoolExecutor] = {}
 
     def close(self) -> None:
         """Stop opening objects; those that are open stay so as long as somebody holds them."""
-        self._closed.set()
-        self._threads.shutdown(cancel_futures=True)
+        with self._lock:
+            self._closed.set()
+            threads = list(self._threads.values())
+        for each in threads:
+            each.shutdown(cancel_futures=True)
 
     def get(self, generation: Generation) -> Frame:
         """The generation, open.
@@ -78,7 +81,8 @@ class Frames:
             if opening is None and self._closed.is_set():
                 raise BackendUnavailable(_STOPPING)
             if opening is None:
-                opening = self._opening[generation.id] = self._threads.submit(self._opened, generation)
+                threads = self._threads_of(generation.bucket)
+                opening = self._opening[generation.id] = threads.submit(self._opened, generation)
         wait_for(opening)
         try:
             return opening.result()
@@ -93,6 +97,12 @@ class Frames:
         finally:
             with self._lock:
                 self._opening.pop(generation.id, None)
+
+    def _threads_of(self, bucket: str) -> ThreadPoolExecutor:
+        """The threads that open what lies in a bucket; `_lock` is held."""
+        if bucket not in self._threads:
+            self._threads[bucket] = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="open-index")
+        return self._threads[bucket]
 
     def _kept(self, generation: str) -> Frame | None:
         found = self._open.get(generation)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import FlightserverError, LimitExceeded, NotFound, RequestError
-from flightserver.periodic import Periodic
+from flightserver.periodic import STOP_SECONDS, Periodic
 from flightserver.vectors.searching import EXACT
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class AutoRefresh:
             self._looks.start()
 
     def stop(self) -> None:
-        """End the thread; a refresh that runs is given up, and nothing of it is left."""
-        self._looks.stop()
+        """End the thread; a refresh that runs is given up, and a bucket that hangs isn't waited for."""
+        self._looks.stop(STOP_SECONDS)
 
     def look(self) -> None:
         """Refresh what is due, once."""

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from flightserver.catalog.entities import DatasetKey, check_dataset_name
 from flightserver.catalog.indexes import METRICS, PRECISIONS, Generation, VectorIndex
-from flightserver.catalog.requirements import IndexAt
+from flightserver.catalog.requirements import IndexAt, SameBucket
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.ulid import new_ulid
 from flightserver.catalog.updates import CreateIndex, DropIndex, MoveIndex, PutGeneration
@@ -36,6 +36,7 @@ from flightserver.errors import (
     NotFound,
 )
 from flightserver.storage.limits import check_size
+from flightserver.tables.homes import written_to
 from flightserver.tables.moving import Copies, Step, parts_of_index
 from flightserver.tables.plan import refuse_external
 from flightserver.tables.reading import read_segment
@@ -153,9 +154,10 @@ class Indexes:
             generation=Generation("", key.bucket, "", 0, 0),
             precision=precision,
         )
+        home = self._buckets.get(key.bucket)
         generation = yield from self._builder.build(index, dataset, None)
         index = replace(index, generation=generation)
-        outcome = self._catalog.commit(Transaction(operation, (CreateIndex(index),)))
+        outcome = self._catalog.commit(Transaction(operation, (CreateIndex(index),), written_to(home)))
         yield replace(index, version=outcome.version)
 
     def refresh(self, key: DatasetKey, operation: Operation) -> Generator[Step | VectorIndex]:
@@ -214,9 +216,10 @@ class Indexes:
             check_size(self._buckets.get(there.bucket).objects, part.place, part.bytes)
             yield from copies.add((part,), snapshot.horizon)
             generation = replace(index.generation, bucket=there.bucket)
-            required = IndexAt(index.bucket, index.name, index.version, snapshot.horizon)
+            unchanged = IndexAt(index.bucket, index.name, index.version, snapshot.horizon)
             update = MoveIndex(index.bucket, index.name, there.bucket, generation)
-            outcome = self._committed(Transaction(operation, (update,), (required,)), attempt)
+            transaction = Transaction(operation, (update,), (unchanged, *written_to(copies.target)))
+            outcome = self._committed(transaction, attempt)
             if outcome is not None:
                 moved = replace(index, bucket=there.bucket, generation=generation, version=outcome.version)
                 copied = copies.total
@@ -236,8 +239,8 @@ class Indexes:
         """Commit; None when others have changed the index meanwhile, and it is worth another attempt."""
         try:
             return self._catalog.commit(transaction)
-        except CommitConflict:
-            if attempt == _ATTEMPTS:
+        except CommitConflict as error:
+            if attempt == _ATTEMPTS or SameBucket.refused(error):
                 raise
             return None
 

@@ -70,6 +70,11 @@ def jwt_settings(tmp_path: Path) -> AccessSettings:
     return AccessSettings(jwks=str(path), jwt_issuer=ISSUER, jwt_audience=AUDIENCE)
 
 
+def recognised(name: str, roles: frozenset[str], method: str, claimed: frozenset[str] = frozenset()) -> Principal:
+    """Somebody of the catalog, and which of the roles a web token claims beside."""
+    return Principal(name, roles, method, claimed)
+
+
 def basic(name: str, password: str) -> str:
     return "Basic " + b64encode(f"{name}:{password}".encode()).decode()
 
@@ -107,10 +112,10 @@ def test_a_password_gives_a_bearer_token_that_is_the_same_user() -> None:
 
     found = world.authenticator.authenticate(basic("alice", PASSWORD))
 
-    assert found.principal == Principal("alice", WRITER, "password")
+    assert found.principal == recognised("alice", WRITER, "password")
     assert found.answer is not None
     assert found.answer.startswith("Bearer fsb_")
-    assert world.authenticator.authenticate(found.answer) == Authenticated(Principal("alice", WRITER, "bearer"))
+    assert world.authenticator.authenticate(found.answer) == Authenticated(recognised("alice", WRITER, "bearer"))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +128,7 @@ def test_a_password_gives_a_bearer_token_that_is_the_same_user() -> None:
     ],
 )
 def test_basic_is_read_as_clients_write_it(authorization: str) -> None:
-    assert World().principal(authorization) == Principal("alice", WRITER, "password")
+    assert World().principal(authorization) == recognised("alice", WRITER, "password")
 
 
 def test_unknown_users_and_all_that_have_not_this_password_are_refused_with_the_same_text() -> None:
@@ -152,7 +157,7 @@ def test_unknown_users_and_all_that_have_not_this_password_are_refused_with_the_
 def test_a_token_of_a_login_works_on_every_server_with_the_key_and_on_no_other() -> None:
     answer = World().log_in()
 
-    assert World().principal(answer) == Principal("alice", WRITER, "bearer")
+    assert World().principal(answer) == recognised("alice", WRITER, "bearer")
     with pytest.raises(Unauthenticated, match="comes from a server with another key"):
         World(key=bytes(32)).principal(answer)
 
@@ -167,7 +172,7 @@ def test_a_bearer_token_is_renewed_while_it_is_used_and_ends_when_it_is_not() ->
     world.now += 50
     with pytest.raises(Unauthenticated, match="expired 1 seconds ago"):
         world.principal(first)
-    assert world.principal(second) == Principal("alice", WRITER, "bearer")
+    assert world.principal(second) == recognised("alice", WRITER, "bearer")
     world.now += 50
     with pytest.raises(Unauthenticated, match="expired 0 seconds ago"):
         world.principal(second)
@@ -226,13 +231,13 @@ def test_a_new_password_ends_the_old_one_and_its_tokens_but_no_api_token() -> No
     with pytest.raises(Unauthenticated, match="don't belong together"):
         world.principal(basic("alice", PASSWORD))
     assert world.principal(basic("alice", "another password")).name == "alice"
-    assert world.principal(f"Bearer {SECRET}") == Principal("alice", WRITER, "token")
+    assert world.principal(f"Bearer {SECRET}") == recognised("alice", WRITER, "token")
 
 
 def test_an_api_token_is_its_user_until_it_expires() -> None:
     world = World()
 
-    assert world.authenticator.authenticate(f"Bearer {SECRET}") == Authenticated(Principal("alice", WRITER, "token"))
+    assert world.authenticator.authenticate(f"Bearer {SECRET}") == Authenticated(recognised("alice", WRITER, "token"))
 
     world.now += 86_400
     with pytest.raises(Unauthenticated, match="expired on "):
@@ -249,9 +254,9 @@ def test_a_token_may_stand_in_the_place_of_a_password(jwt_settings: AccessSettin
     found = [world.authenticator.authenticate(basic(name, each)) for each in (SECRET, web_token, bearer_token)]
 
     assert found == [
-        Authenticated(Principal("alice", WRITER, "token"), f"Bearer {SECRET}"),
-        Authenticated(Principal("ida", frozenset({"reader"}), "jwt"), f"Bearer {web_token}"),
-        Authenticated(Principal("alice", WRITER, "bearer"), f"Bearer {bearer_token}"),
+        Authenticated(recognised("alice", WRITER, "token"), f"Bearer {SECRET}"),
+        Authenticated(recognised("ida", frozenset({"reader"}), "jwt", frozenset({"reader"})), f"Bearer {web_token}"),
+        Authenticated(recognised("alice", WRITER, "bearer"), f"Bearer {bearer_token}"),
     ]
 
 
@@ -259,16 +264,16 @@ def test_a_user_called_token_can_have_a_password() -> None:
     world = World()
     world.change(User("token", HASH))
 
-    assert world.principal(basic("token", PASSWORD)) == Principal("token", frozenset(), "password")
+    assert world.principal(basic("token", PASSWORD)) == recognised("token", frozenset(), "password")
 
 
 def test_a_web_token_adds_its_roles_to_those_of_the_user(jwt_settings: AccessSettings) -> None:
     world = World(settings=jwt_settings)
 
     assert world.authenticator.authenticate(f"Bearer {token(sub='alice', roles='auditor')}") == Authenticated(
-        Principal("alice", WRITER | {"auditor"}, "jwt")
+        recognised("alice", WRITER | {"auditor"}, "jwt", frozenset({"auditor"}))
     )
-    assert world.principal(f"Bearer {token(sub='ida')}") == Principal("ida", frozenset(), "jwt")
+    assert world.principal(f"Bearer {token(sub='ida')}") == recognised("ida", frozenset(), "jwt")
 
 
 @pytest.mark.parametrize("name", ["anonymous", "local"])
@@ -293,8 +298,8 @@ def test_a_certificate_is_the_user_that_has_it_else_the_one_of_its_name() -> Non
     world.change(User("alice.example", roles=("reader",)))
     world.change(User("bob", roles=("reader",)))
 
-    assert world.authenticator.certificate("alice.example") == Principal("alice", WRITER, "certificate")
-    assert world.authenticator.certificate("bob") == Principal("bob", frozenset({"reader"}), "certificate")
+    assert world.authenticator.certificate("alice.example") == recognised("alice", WRITER, "certificate")
+    assert world.authenticator.certificate("bob") == recognised("bob", frozenset({"reader"}), "certificate")
 
 
 @pytest.mark.parametrize("identity", ["", "carol", "ALICE"])

@@ -9,10 +9,10 @@ import pytest
 from catalog.making import dataset, index, transaction
 from msgspec.structs import replace
 
-from flightserver.access.principal import Principal
+from flightserver.access.principal import ANONYMOUS, Principal
 from flightserver.access.rights import UNRESTRICTED, AccessControl, Rights
 from flightserver.catalog.catalog import Catalog
-from flightserver.catalog.entities import DatasetKey
+from flightserver.catalog.entities import Bucket, DatasetKey
 from flightserver.catalog.identities import AccessState, Grant, Policy, Privilege, Role, User
 from flightserver.catalog.snapshot import Snapshot
 from flightserver.catalog.updates import PutUser
@@ -141,6 +141,14 @@ def test_what_may_not_be_selected_does_not_exist() -> None:
     assert names(rights().visible(newest, newest)) == set()
 
 
+def test_a_bucket_exists_for_those_who_have_a_grant_in_it() -> None:
+    buckets = {name: Bucket(name, "local") for name in ("primary", "testing", "archive", "hidden")}
+    newest = Snapshot(1, buckets=MappingProxyType(buckets))
+    some = rights(grants=(Grant((Privilege.INSERT,), "testing", "people"), Grant((Privilege.CREATE,), "archive")))
+
+    assert set(some.visible(newest, newest).buckets) == {"primary", "testing", "archive"}
+
+
 def test_an_index_exists_for_those_who_see_its_dataset_in_whatever_bucket_it_is() -> None:
     everything = snapshot(3, people="1", hidden="2")
     indexes = [index("by_face", "1", bucket="testing"), index("by_voice", "1"), index("by_secret", "2")]
@@ -201,3 +209,85 @@ def test_rights_are_those_of_the_newest_state() -> None:
     there.commit(transaction(PutUser(User("bob"))))
     now[0] = 1.0
     assert set(control.rights(principal).access.users) == {"ann", "bob"}
+
+
+def at(version: int, *roles: str, granted: str = "people", disabled: bool = False) -> AccessState:
+    """A state in which eve has these roles, one of which may read what is granted."""
+    own = Role("own", (Grant((Privilege.SELECT,), "primary", granted),))
+    return AccessState(version, users={"eve": User("eve", roles=roles, disabled=disabled)}, roles={"own": own})
+
+
+def test_rights_at_another_state_are_those_of_the_same_principal_there() -> None:
+    first = Rights(Principal("eve", frozenset({"own"}), "bearer", claimed=frozenset()), at(1, "own"))
+
+    assert first.at(at(1, "own")) is first
+    renamed = first.at(at(2, "own", granted="staff"))
+    assert [renamed.may(Privilege.SELECT, DatasetKey("primary", name)) for name in ("people", "staff")] == [False, True]
+    assert (renamed.user, renamed.access.version) == ("eve", 2)
+    assert first.at(at(2, "own", granted="staff")) is renamed
+    assert renamed.at(at(2, "own", granted="staff")) is renamed
+    assert first.may(Privilege.SELECT, PEOPLE)
+
+
+def test_rights_never_go_back_to_an_older_state() -> None:
+    newer = Rights(Principal("eve", frozenset(), "bearer", claimed=frozenset()), at(2))
+
+    assert newer.at(at(1, "own")) is newer
+
+
+@pytest.mark.parametrize(
+    ("state", "claimed", "roles"),
+    [
+        (at(2, "own", "reader"), (), {"own", "reader"}),
+        (at(2), (), set()),
+        (at(2, "own", disabled=True), ("auditor",), set()),
+        (AccessState(2), (), set()),
+        (AccessState(2), ("auditor",), {"auditor"}),
+        (at(2, "reader"), ("auditor",), {"auditor", "reader"}),
+    ],
+)
+def test_roles_are_those_of_the_state_and_those_that_the_credential_claims(
+    state: AccessState, claimed: tuple[str, ...], roles: set[str]
+) -> None:
+    known = Principal("eve", frozenset({"own", *claimed}), "jwt" if claimed else "bearer", frozenset(claimed))
+
+    assert Rights(known, at(1, "own")).at(state).principal.roles == roles
+
+
+def test_commands_on_the_machine_may_everything_and_nobody_else_whom_no_one_asked() -> None:
+    everybody = Rights(ANONYMOUS, AccessState())
+
+    assert UNRESTRICTED.at(at(2)) is UNRESTRICTED
+    assert everybody.at(AccessState(2)).is_admin
+    assert not everybody.at(at(3)).is_admin
+
+
+def test_a_snapshot_is_judged_by_its_own_state_whatever_rights_are_asked() -> None:
+    hidden = Policy("p", "primary", "staff", filter="false")
+    before = dataclasses.replace(snapshot(1, people="1"), access=at(1, "own"))
+    now = dataclasses.replace(
+        snapshot(2, staff="1"), access=replace(at(2, "own", granted="staff"), policies={"p": hidden})
+    )
+    rights_before = Rights(Principal("eve", frozenset({"own"}), "bearer", claimed=frozenset()), before.access)
+
+    assert names(rights_before.visible(before, before)) == {"people"}
+    assert names(rights_before.visible(now, now)) == {"staff"}
+    assert names(rights_before.visible(before, now, past=before)) == {"people"}
+    assert rights_before.policies_on(before.dataset("people"), now) == (hidden,)
+    assert rights_before.policies_on(before.dataset("people"), before) == ()
+
+
+def test_what_is_kept_of_one_principal_is_shared_by_its_calls() -> None:
+    objects = MemoryObjects()
+    here, there = Catalog.open(objects), Catalog.open(objects)
+    here.commit(transaction(PutUser(User("eve", roles=("reader",)))))
+    control = AccessControl(here, lambda: 0.0)
+    principal = Principal("eve", frozenset({"reader"}), "bearer", claimed=frozenset())
+    late = control.rights(principal)
+    there.commit(transaction(PutUser(User("eve", roles=()))))
+    assert control.rights(principal) is late
+
+    newest = late.at(here.snapshot().access)
+
+    assert newest.principal.roles == frozenset()
+    assert control.rights(principal) is newest

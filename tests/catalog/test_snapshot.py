@@ -32,6 +32,9 @@ def snapshot() -> Snapshot:
         create("only_a", 3, bucket="a"),
         create("twice", 4, bucket="a"),
         create("twice", 5, bucket="b"),
+        create("Big Cats", 6, bucket="a"),
+        create("Big Cats", 7, bucket="b"),
+        create("Small Cats", 8, bucket="a"),
     )
 
 
@@ -47,6 +50,8 @@ def test_a_bare_name_means_the_only_other_bucket_that_has_it(snapshot: Snapshot)
 def test_a_bare_name_in_several_other_buckets_is_ambiguous(snapshot: Snapshot) -> None:
     with pytest.raises(InvalidRequest, match=r"'twice' is in several buckets: say which of \"a\".twice, \"b\".twice"):
         snapshot.dataset("twice")
+    with pytest.raises(InvalidRequest, match=r'say which of "a"."Big Cats", "b"."Big Cats"$'):
+        snapshot.dataset("Big Cats")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +59,12 @@ def test_a_bare_name_in_several_other_buckets_is_ambiguous(snapshot: Snapshot) -
     [
         ("peopel", None, "there is no dataset 'peopel'; similar: people"),
         ("PEOPLE", None, "there is no dataset 'PEOPLE'; similar: people"),
-        ("only_a", "b", "there is no dataset 'only_a' in bucket 'b'; similar: \"a\".only_a"),
+        ("only_a", "b", "there is no dataset 'only_a' in bucket 'b'; similar: \"a\".only_a$"),
+        ("people", "b", "there is no dataset 'people' in bucket 'b'; similar: \"primary\".people, \"a\".people$"),
+        ("peopel", "a", "there is no dataset 'peopel' in bucket 'a'; similar: people$"),
+        ("only_b", None, "there is no dataset 'only_b'; similar: \"a\".only_a$"),
+        ("small cats", "a", "there is no dataset 'small cats' in bucket 'a'; similar: \"Small Cats\"$"),
+        ("big cats", None, 'there is no dataset \'big cats\'; similar: "a"."Big Cats", "b"."Big Cats"$'),
         ("zzz", None, "there is no dataset 'zzz'$"),
         ("people", "c", "there is no bucket 'c'; there are: a, b, primary"),
     ],

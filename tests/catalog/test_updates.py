@@ -15,7 +15,9 @@ from flightserver.catalog.requirements import (
     DatasetAbsent,
     DatasetAt,
     DatasetUnchangedSchema,
+    NothingAppended,
     Requirement,
+    SegmentsUnchanged,
 )
 from flightserver.catalog.updates import (
     AppendSegments,
@@ -152,10 +154,17 @@ def test_an_update_that_does_not_fit_is_refused_with_its_whole_transaction(
 REQUIREMENTS: list[tuple[Requirement, str]] = [
     (DatasetAbsent(PRIMARY, "people"), 'there is no dataset "primary".people, but there is one, at version 2'),
     (DatasetAt(PRIMARY, "people", 1), 'dataset "primary".people is at version 1, but it is at version 2'),
-    (DatasetAt(PRIMARY, "nobody", 1), 'dataset "primary".nobody is at version 1, but it was dropped'),
-    (DatasetUnchangedSchema(PRIMARY, "people", "other", "f1"), "but it was dropped and created again"),
+    (
+        DatasetAt(PRIMARY, "nobody", 1),
+        'dataset "primary".nobody is at version 1, but it was dropped, renamed or moved;',
+    ),
+    (DatasetUnchangedSchema(PRIMARY, "people", "other", "f1"), "but it was dropped and created again;"),
     (DatasetUnchangedSchema(PRIMARY, "people", "p", "f0"), "but version 2 changed it"),
-    (DatasetUnchangedSchema(PRIMARY, "nobody", "p", "f1"), "but it was dropped"),
+    (DatasetUnchangedSchema(PRIMARY, "nobody", "other", "f1"), "but it was dropped;"),
+    (DatasetUnchangedSchema(PRIMARY, "nobody", "p", "f1"), 'but it was renamed and is "primary".people now;'),
+    (DatasetUnchangedSchema("old", "people", "p", "f1"), 'but it was moved and is "primary".people now;'),
+    (SegmentsUnchanged("old", "people", "p", (), ()), 'but it was moved and is "primary".people now;'),
+    (NothingAppended("old", "people", "p", 1), 'but it was moved and is "primary".people now;'),
     (ContentAbsent(PRIMARY, "people", "c1"), "doesn't have the same bytes already, but it has at version 2"),
     (BucketAbsent(PRIMARY), "there is no bucket 'primary', but there is one"),
     (BucketEmpty(PRIMARY), "bucket 'primary' has no dataset, but it has 6: a, b, c, d, e, ..."),

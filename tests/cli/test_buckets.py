@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,12 +55,28 @@ def test_what_is_in_a_bucket_is_moved_mirrored_counted_and_collected(
     mirrored = json.loads(command("buckets", "mirror", "testing", "--continuous", "on").out)
     assert (mirrored["objects"], mirrored["continuous"]) == (moved["objects"], True)
     assert not json.loads(command("buckets", "mirror", "testing", "--continuous", "off").out)["continuous"]
+    one = command("buckets", "mirror", "testing", "--dataset", "pets", "--continuous", "on")
+    assert (json.loads(one.out)["already"], json.loads(one.out)["continuous"]) == (moved["objects"], True)
+    assert server.lakehouse.catalog.snapshot().dataset("pets", "testing").mirrored
     usage = json.loads(command("buckets", "usage", "testing").out)
     assert [(one["dataset"], one["objects"]) for one in usage["datasets"]] == [("pets", moved["objects"])]
     collected = json.loads(command("buckets", "collect", "primary", "--dry-run").out)
     assert (collected["bucket"], collected["objects"]) == ("primary", 0)
     assert json.loads(command("query", "SELECT * FROM testing.pets", "--format", "json").out) == [{"id": 1}]
     assert server.lakehouse.catalog.snapshot().buckets["testing"].mirrored is False
+
+
+def test_another_retention_is_chosen_for_once(command: Callable[..., Finished], tmp_path: Path) -> None:
+    command("query", "CREATE TABLE pets AS SELECT 1 AS id")
+    command("query", "CREATE OR REPLACE TABLE pets AS SELECT 2 AS id")
+    for path in (tmp_path / "data" / "primary" / "datasets").rglob("*"):
+        os.utime(path, (0, 0))
+
+    usual = json.loads(command("buckets", "collect", "primary").out)
+    now = json.loads(command("buckets", "collect", "primary", "--older-than-hours", "0").out)
+
+    assert (usual["objects"], usual["kept"]) == (0, 4)
+    assert (now["objects"], now["kept"]) == (2, 2)
 
 
 def test_lifecycle_rules_are_set_shown_and_refused(command: Callable[..., Finished], server: RunningServer) -> None:
@@ -70,6 +87,10 @@ def test_lifecycle_rules_are_set_shown_and_refused(command: Callable[..., Finish
     [found] = shown["rules"]
     assert {name: found[name] for name in rule} == rule
     assert shown["applied_by"] == "server"
+    assert server.lakehouse.catalog.snapshot().buckets["primary"].lifecycle[0].expire_days == 7
+    unset = command("buckets", "lifecycle", "primary", "--set", "null")
+    assert (unset.status, unset.out) == (1, "")
+    assert "Expected `array`, got `null` - at `$.rules`" in unset.err
     assert server.lakehouse.catalog.snapshot().buckets["primary"].lifecycle[0].expire_days == 7
     assert "'[' is no JSON" in command("buckets", "lifecycle", "primary", "--set", "[").err
     refused = command("buckets", "presign", "primary", "datasets/x")
@@ -130,6 +151,8 @@ def test_a_bucket_on_s3_with_all_flags(command: Callable[..., Finished], server:
         (("create", "data"), 1, "'data' can't name a bucket"),
         (("limits", "primary", "--put", "much"), 2, "'much' is no size: expected bytes, or a number and KiB"),
         (("limits", "primary", "--put", "12XiB"), 2, "'12XiB' is no size"),
+        (("collect", "primary", "--older-than-hours", "-1"), 1, "`float` >= 0"),
+        (("collect", "primary", "--older-than-hours", "long"), 2, "invalid float value: 'long'"),
         (("drop", "primary"), 1, "bucket 'primary' can't be dropped: it holds the catalog"),
         (("drop", "x", "--contents", "forget"), 2, "invalid choice: 'forget'"),
         ((), 2, "VERB"),

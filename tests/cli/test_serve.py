@@ -134,7 +134,7 @@ def test_a_crash_tells_where_every_thread_was(tmp_path: Path) -> None:
 
     assert status == -signal.SIGABRT
     assert "Fatal Python error: Aborted" in log
-    assert 'flightserver/cli/process.py", line' in log
+    assert 'flightserver/cli/serve.py", line' in log
 
 
 def test_what_was_written_is_there_when_it_is_started_again(tmp_path: Path) -> None:

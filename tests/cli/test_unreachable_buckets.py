@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.request
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import flightclient
 import pytest
+from faults.serving import ServerProcess
 from flightclient.errors import FlightclientError
+from msgspec.structs import replace
 from s3server import CREDENTIALS, S3Server
 
 from flightserver.cli.process import Server
@@ -25,20 +29,26 @@ if TYPE_CHECKING:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """A server that looks at its buckets often, and gives up on S3 soon."""
-    buckets = {"check_seconds": 0.1, "connect_seconds": 1, "request_seconds": 5, "retry_seconds": 1, "retries": 0}
+    buckets = {"check_seconds": 0.1, "connect_seconds": 1, "request_seconds": 5, "retry_seconds": 5, "retries": 0}
     server = {"data": tmp_path / "data", "port": 0, "http_port": 0, "grace_seconds": 5}
     return load_settings(None, {"server": server, "buckets": buckets})
 
 
 @pytest.fixture
-def start(settings: Settings) -> Iterator[Callable[[], Server]]:
+def patient(settings: Settings) -> Settings:
+    """A server that doesn't give S3 up as long as a test may last."""
+    return replace(settings, buckets=replace(settings.buckets, request_seconds=300, retry_seconds=300))
+
+
+@pytest.fixture
+def start(settings: Settings) -> Iterator[Callable[..., Server]]:
     """Starts the server; one that runs is stopped before."""
     running: list[Server] = []
 
-    def again() -> Server:
+    def again(by: Settings = settings) -> Server:
         while running:
             running.pop().stop()
-        running.append(Server.start(settings))
+        running.append(Server.start(by))
         return running[-1]
 
     yield again
@@ -55,6 +65,19 @@ def told(client: Client, name: str) -> tuple[bool | None, str | None]:
     """What `system.buckets` says of a bucket."""
     (row,) = client.query(f"SELECT reachable, error FROM system.buckets WHERE name = '{name}'").to_pylist()
     return row["reachable"], row["error"]
+
+
+def checked(client: Client, name: str) -> datetime:
+    """When `system.buckets` says that a bucket was looked at."""
+    when = client.query(f"SELECT checked FROM system.buckets WHERE name = '{name}'")["checked"][0].as_py()
+    assert isinstance(when, datetime)
+    return when
+
+
+def events(client: Client, name: str) -> list[str]:
+    """What `system.events` has of whether a bucket can be reached."""
+    kinds = client.query(f"SELECT kind FROM system.events WHERE bucket = '{name}' ORDER BY time")["kind"].to_pylist()
+    return [kind for kind in kinds if kind in {"bucket unreachable", "bucket reachable"}]
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -74,7 +97,7 @@ def count(client: Client, bucket: str) -> int:
 
 
 def test_a_server_whose_s3_is_down_starts_and_takes_the_bucket_up_when_s3_is_back(
-    start: Callable[[], Server], tmp_path: Path
+    start: Callable[..., Server], tmp_path: Path
 ) -> None:
     with S3Server(tmp_path / "s3") as s3:
         s3.make("lake")
@@ -103,15 +126,78 @@ def test_a_server_whose_s3_is_down_starts_and_takes_the_bucket_up_when_s3_is_bac
             until(lambda: told(client, "cloud") == (True, None))
             assert count(client, "cloud") == 3
             assert "unreachable_buckets" not in readiness(server)
-            events = client.query("SELECT kind FROM system.events WHERE bucket = 'cloud'")["kind"].to_pylist()
-            assert [event for event in events if event.startswith("bucket ")] == [
-                "bucket unreachable",
-                "bucket reachable",
-            ]
+            assert events(client, "cloud") == ["bucket unreachable", "bucket reachable"]
+
+
+def test_s3_that_hangs_is_told_while_it_is_waited_for_and_delays_no_look_at_another_bucket(
+    start: Callable[..., Server], patient: Settings, tmp_path: Path
+) -> None:
+    clouds = [f"cloud{number}" for number in range(10)]
+    with S3Server(tmp_path / "s3") as s3:
+        s3.make("lake")
+        with flightclient.connect(start(patient).uri) as client:
+            for name in clouds:
+                place = {"bucket": "lake", "prefix": name, "endpoint": s3.endpoint, "credentials": CREDENTIALS}
+                client.call("bucket.create", {"name": name, "backend": "s3", "s3": place})
+        s3.hang()
+
+        server = start(patient)
+        with flightclient.connect(server.uri) as client:
+            # So long a wait is an answer in itself, though nobody has given the requests up.
+            until(lambda: sorted(readiness(server).get("unreachable_buckets", {})) == clouds)
+            reasons = readiness(server)["unreachable_buckets"].values()
+            assert all(re.fullmatch(r"it has not answered for \d+ s", reason) for reason in reasons)
+            reachable, error = told(client, "cloud9")
+            assert (reachable, "has not answered" in str(error)) == (False, True)
+            before = checked(client, "primary")
+            until(lambda: checked(client, "primary") > before)
+            until(lambda: events(client, "cloud0") == ["bucket unreachable"])
+
+            s3.go_on()
+
+            until(lambda: "unreachable_buckets" not in readiness(server))
+            assert [told(client, name) for name in clouds] == [(True, None)] * len(clouds)
+            assert events(client, "cloud0") == ["bucket unreachable", "bucket reachable"]
+
+
+def test_a_server_ends_when_it_is_told_to_while_a_bucket_hangs(tmp_path: Path) -> None:
+    waits = {"REQUEST_SECONDS": "300", "RETRY_SECONDS": "300", "CHECK_SECONDS": "0.1"}
+    environment = {f"FLIGHTSERVER_BUCKETS_{name}": value for name, value in waits.items()}
+    with S3Server(tmp_path / "s3") as s3:
+        s3.make("lake")
+        with ServerProcess(tmp_path / "data", environment=environment) as serving:
+            with flightclient.connect(serving.uri) as client:
+                place = {"bucket": "lake", "endpoint": s3.endpoint, "credentials": CREDENTIALS}
+                client.call("bucket.create", {"name": "cloud", "backend": "s3", "s3": place})
+                s3.hang()
+                until(lambda: told(client, "cloud")[0] is False)
+
+            assert serving.stop()[0] == 0
+
+
+def test_a_bucket_that_hangs_is_forgotten_when_it_is_dropped(
+    start: Callable[..., Server], patient: Settings, tmp_path: Path
+) -> None:
+    with S3Server(tmp_path / "s3") as s3:
+        s3.make("lake")
+        server = start(patient)
+        with flightclient.connect(server.uri) as client:
+            place = {"bucket": "lake", "endpoint": s3.endpoint, "credentials": CREDENTIALS}
+            client.call("bucket.create", {"name": "cloud", "backend": "s3", "s3": place})
+            s3.hang()
+            until(lambda: told(client, "cloud")[0] is False)
+
+            client.call("bucket.drop", {"name": "cloud"})
+
+            assert "unreachable_buckets" not in readiness(server)
+            s3.stop()  # which ends the look
+            before = checked(client, "primary")
+            until(lambda: checked(client, "primary") > before)
+            assert "unreachable_buckets" not in readiness(server)
 
 
 def test_a_server_whose_disk_is_not_mounted_starts_and_takes_the_bucket_up_when_it_is(
-    start: Callable[[], Server], tmp_path: Path
+    start: Callable[..., Server], tmp_path: Path
 ) -> None:
     root, away = tmp_path / "data" / "buckets" / "testing", tmp_path / "away"
     with flightclient.connect(start().uri) as client:
@@ -138,7 +224,7 @@ def test_a_server_whose_disk_is_not_mounted_starts_and_takes_the_bucket_up_when_
 
 
 def test_a_disk_that_is_taken_away_from_a_running_server_is_noticed(
-    start: Callable[[], Server], tmp_path: Path
+    start: Callable[..., Server], tmp_path: Path
 ) -> None:
     root, away = tmp_path / "data" / "buckets" / "testing", tmp_path / "away"
     with flightclient.connect(start().uri) as client:

@@ -16,6 +16,7 @@ from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Objec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from s3server import S3Server
 
@@ -95,21 +96,24 @@ def test_a_server_that_hangs_is_given_up_after_the_timeout_of_the_bucket(silent:
 
 
 @pytest.mark.parametrize(
-    ("timeouts", "attempts"),
+    ("timeouts", "attempts", "seconds"),
     [
-        (S3Timeouts(), 3),
-        (S3Timeouts(retries=0), 1),
-        (S3Timeouts(retries=1), 2),
-        (S3Timeouts(retry_seconds=0), 1),
-        (S3Timeouts(request_seconds=30, retry_seconds=45), 2),
+        (S3Timeouts(), 2, 30),
+        (S3Timeouts(retries=0), 1, 30),
+        (S3Timeouts(request_seconds=20), 3, 20),
+        (S3Timeouts(request_seconds=20, retries=1), 2, 20),
+        (S3Timeouts(request_seconds=5), 3, 5),
+        (S3Timeouts(retry_seconds=0), 1, 30),
+        (S3Timeouts(request_seconds=30, retry_seconds=45), 2, 22.5),
+        (S3Timeouts(request_seconds=30, retry_seconds=20), 1, 20),
     ],
 )
-def test_requests_are_repeated_as_often_as_the_time_allows(timeouts: S3Timeouts, attempts: int) -> None:
+def test_requests_are_repeated_as_often_as_the_time_allows(timeouts: S3Timeouts, attempts: int, seconds: float) -> None:
     made = client(at("http://127.0.0.1:1", S3Credentials(ACCESS_KEY, SECRET_KEY), timeouts))
 
     config: Any = made.meta.config
     assert config.retries["total_max_attempts"] == attempts
-    assert (config.connect_timeout, config.read_timeout) == (timeouts.connect_seconds, timeouts.request_seconds)
+    assert (config.connect_timeout, config.read_timeout) == (timeouts.connect_seconds, seconds)
 
 
 @pytest.mark.parametrize(("path_style", "url"), [(True, "http://h:1/own/k"), (False, "http://own.h:1/k")])
@@ -137,11 +141,17 @@ def test_nothing_is_signed_without_credentials_whatever_the_environment_has(
         s3.list_buckets()
 
 
-def test_a_broken_aws_configuration_is_an_error_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+def test_the_files_of_aws_tools_change_nothing_of_whom_is_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, s3_server: S3Server, s3_bucket: str
+) -> None:
+    config = (
+        "[default]\nendpoint_url = http://127.0.0.1:1\nuse_fips_endpoint = true\ns3 =\n    addressing_style = virtual\n"
+    )
+    (tmp_path / "config").write_text(config, encoding="utf-8")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
 
-    with (
-        pytest.raises(BackendUnavailable, match=r"^can't look at it: "),
-        asking(at("http://127.0.0.1:1", S3Credentials(ACCESS_KEY, SECRET_KEY)), "look at it") as s3,
-    ):
-        s3.list_buckets()
+    with asking(s3_server.access(s3_bucket), "look at it") as s3:
+        assert s3.list_objects_v2(Bucket=s3_bucket)["KeyCount"] == 0
+
+    at_aws = S3Access(S3Location("own", region="eu-west-1"), S3Credentials(ACCESS_KEY, SECRET_KEY), S3Timeouts())
+    assert client(at_aws).meta.endpoint_url == "https://s3.eu-west-1.amazonaws.com"

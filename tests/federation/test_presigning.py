@@ -12,18 +12,24 @@ import pytest
 from bucketing import add_bucket
 from flightclient import connect
 from flightclient.errors import FlightclientError
+from query.asking import rows
 from s3server import SECRET_KEY
 
 from flightserver.catalog.entities import S3, Bucket, S3Place
+from flightserver.catalog.log import Operation
+from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import BackendUnavailable, InvalidRequest, NotFound
 from flightserver.federation.presigning import LONGEST_SECONDS, presign
+from flightserver.ingest.service import FileRequest
+from flightserver.lakehouse import Lakehouse
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import RunningServer
     from s3server import S3Server
 
     from flightserver.federation.presigning import Method
-    from flightserver.lakehouse import Lakehouse
     from flightserver.storage.buckets import OpenBucket
 
 PATIENCE = 30.0
@@ -80,6 +86,39 @@ def test_what_was_put_by_a_url_can_be_ingested(far: OpenBucket, server: RunningS
             ingest(far.url("_staging/uploads/x"), "append")
         with pytest.raises(FlightclientError, match="is no URL of an object in a bucket; those of the buckets begin"):
             ingest("s3://elsewhere/x.csv", "append")
+
+
+@pytest.mark.parametrize("beginning", ["lakehouse-primary", "lakehouse"])
+def test_urls_from_before_there_were_several_buckets_mean_primary(
+    beginning: str, s3_server: S3Server, s3_bucket: str, tmp_path: Path
+) -> None:
+    with Lakehouse.open(s3_server.settings(tmp_path, s3_bucket)) as lakehouse:
+        lakehouse.buckets.get("primary").objects.put(KEY, b"id\n1\n2\n")
+        operation = Operation(new_ulid(), "test")
+
+        file = FileRequest(
+            source=f"{beginning}://data/lakehouse/{KEY}",
+            dataset="t",
+            bucket="primary",
+            mode="create",
+            operation=operation,
+        )
+        loaded = lakehouse.ingest.file(file)
+
+        assert (loaded.dataset, loaded.rows) == ("t", 2)
+        assert rows(lakehouse, "SELECT id FROM t ORDER BY id") == [(1,), (2,)]
+
+
+def test_the_old_urls_mean_no_other_bucket(far: OpenBucket, server: RunningServer) -> None:
+    far.objects.put(KEY, b"id\n1\n")
+
+    with connect(server.uri) as client:
+        for source, message in (
+            (f"lakehouse://data/{KEY}", f"no object '{KEY}' in bucket 'primary'"),
+            (f"lakehouse://data/some/prefix/{KEY}", "only objects below '_staging/uploads/' of a bucket"),
+        ):
+            with pytest.raises(FlightclientError, match=message):
+                client.call("ingest.file", {"source": source, "dataset": "t"})
 
 
 def test_a_url_says_when_it_ends_and_holds_no_secret(far: OpenBucket) -> None:

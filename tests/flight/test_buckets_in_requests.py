@@ -299,6 +299,24 @@ def test_what_paths_mean(path: list[str], bucket: str | None, rows: int, named: 
         assert client.get_schema(descriptor, options).schema == ROWS.schema
 
 
+def test_the_candidates_of_an_ambiguous_name_can_be_typed(named: RunningServer) -> None:
+    with connect(named.uri) as client:
+        for bucket in ("testing", "archive"):
+            client.query(f'CREATE TABLE {bucket}."Big Cats" AS SELECT 1 AS id')
+        with pytest.raises(InvalidRequest, match=r"in several buckets: say which of ") as caught:
+            client.query('SELECT * FROM "Big Cats"')
+
+        candidates = caught.value.message.partition("say which of ")[2].split(", ")
+        assert [count(client, one) for one in candidates] == [1, 1]
+
+
+def test_a_name_that_is_in_another_bucket_is_told_with_its_bucket(named: RunningServer) -> None:
+    with connect(named.uri) as client:
+        for statement in ("SELECT * FROM archive.both", "INSERT INTO archive.both VALUES (1, 'a')"):
+            with pytest.raises(NotFound, match=r'(similar: |did you mean )"primary".both, "testing".both'):
+                client.query(statement)
+
+
 def test_an_ambiguous_path_names_the_candidates(named: RunningServer) -> None:
     with fl.connect(named.uri) as client, pytest.raises(pa.ArrowInvalid, match=r'say which of "archive".twice'):
         client.get_flight_info(fl.FlightDescriptor.for_path("twice"))

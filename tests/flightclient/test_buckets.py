@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import urllib.request
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import flightclient
 import pyarrow as pa
 import pytest
-from flightclient import LifecycleRule, Progress, S3Place
+from flightclient import LifecycleRule, Progress, S3Place, indexes, places
 from flightclient.errors import InvalidRequest, NotFound, ProtocolError
 from flightclient.indexes import Index, MovedIndex, RefreshedIndex
 from flightclient.places import (
@@ -104,7 +105,10 @@ def test_a_dataset_is_moved_mirrored_counted_and_collected(client: Client) -> No
     mirrored = client.buckets.mirror("testing", "pets")
     assert mirrored == Mirrored("testing", moved.objects, moved.bytes, 0, continuous=False)
     assert client.buckets.mirror("testing", continuous=True) == Mirrored("testing", 0, 0, moved.objects, True)  # noqa: FBT003  # as above
+    assert client.buckets.mirror("testing", "pets", continuous=True).continuous
     assert not client.buckets.mirror("testing", continuous=False).continuous
+    assert client.buckets.mirror("testing", "pets").continuous
+    assert not client.buckets.mirror("testing", "pets", continuous=False).continuous
 
     usage = client.buckets.usage("testing")
     assert usage.datasets == (DatasetUsage("pets", "testing", moved.objects, moved.bytes, 0, 0),)
@@ -125,6 +129,46 @@ def test_lifecycle_rules_are_set_and_shown(client: Client) -> None:
     assert client.buckets.set_lifecycle("primary", []).rules == ()
     with pytest.raises(InvalidRequest, match="_catalog/"):
         client.buckets.set_lifecycle("primary", [LifecycleRule("_catalog/", expire_days=7)])
+
+
+def test_lifecycle_rules_may_be_mappings(client: Client) -> None:
+    rules: list[LifecycleRule | dict[str, Any]] = [
+        {"prefix": "_staging/uploads/", "expire_days": 7},
+        LifecycleRule("_staging/x/", expire_days=1),
+    ]
+
+    set_ = client.buckets.set_lifecycle("primary", rules)
+
+    assert set_.rules == (
+        LifecycleRule("_staging/uploads/", expire_days=7),
+        LifecycleRule("_staging/x/", expire_days=1),
+    )
+    for wrong, message in (
+        ({"prefix": "_staging/uploads/", "days": 7}, "unknown field `days`"),
+        ({"expire_days": 7}, "missing required field `prefix`"),
+        ({"prefix": "_staging/uploads/", "expire_days": timedelta(days=7)}, "can't be sent as JSON"),
+    ):
+        with pytest.raises(InvalidRequest, match=message):
+            client.buckets.set_lifecycle("primary", [wrong])
+    assert client.buckets.lifecycle("primary") == set_
+
+
+@pytest.mark.parametrize(
+    "rules", [None, 7, "", "[]", b"", {}, {"prefix": "_staging/uploads/"}, LifecycleRule("x/"), [None], ["_staging/"]]
+)
+def test_what_are_no_lifecycle_rules_is_refused_and_changes_none(client: Client, rules: Any) -> None:
+    before = client.buckets.set_lifecycle("primary", [LifecycleRule("_staging/uploads/", expire_days=7)])
+
+    with pytest.raises(InvalidRequest, match=r"lifecycle rules are a list of LifecycleRule, .*; given was "):
+        client.buckets.set_lifecycle("primary", rules)
+
+    assert client.buckets.lifecycle("primary") == before
+
+
+@pytest.mark.parametrize("place", [None, "lake", {"bucket": "lake"}])
+def test_what_is_no_place_on_s3_is_refused(client: Client, place: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"a place on S3 is an S3Place, such as S3Place\('lake'\); given was "):
+        client.buckets.create_on_s3("cloud", place)
 
 
 def test_a_new_catalog_has_nothing_to_migrate(client: Client) -> None:
@@ -157,6 +201,19 @@ def test_the_list_has_what_was_found_of_each(client: Client, server: RunningServ
     assert (state.reachable, state.error) == (True, None)
     assert state.checked is not None
     assert before <= state.checked <= datetime.now(UTC)
+
+
+def test_types_of_answers_are_names_of_the_package() -> None:
+    answers = {
+        name
+        for module in (indexes, places)
+        for name, one in vars(module).items()
+        if is_dataclass(one) and one.__module__ == module.__name__
+    }
+
+    assert answers >= {"BucketUsage", "Index", "IndexState", "S3Place"}
+    assert answers <= set(flightclient.__all__)
+    assert all(getattr(flightclient, name) for name in flightclient.__all__)
 
 
 ANSWERS = {

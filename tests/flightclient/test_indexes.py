@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from flightclient.errors import DimensionMismatch, InvalidRequest, NotFound
-from flightclient.indexes import Index, MovedIndex
+from flightclient.indexes import Index, IndexState, MovedIndex
 
 if TYPE_CHECKING:
     from flightclient import Client
@@ -117,7 +118,25 @@ def test_an_index_that_does_not_exist_is_not_found(client: Client, version: int)
         client.search("nothing", [0, 1])
 
 
+def test_indexes_are_listed_in_the_order_of_buckets_and_names(client: Client, version: int) -> None:
+    client.buckets.create("archive")
+    client.indexes.create("b", "docs", "embedding", "dot", to="archive")
+    client.query("INSERT INTO docs VALUES (4, 'west', [-1.0, 0.0])")
+
+    listed = client.indexes.list()
+
+    assert [(one.bucket, one.index, one.metric) for one in listed] == [
+        ("archive", "b", "dot"),
+        ("primary", NAME, "cosine"),
+    ]
+    assert {(one.dataset, one.dataset_bucket, one.column, one.vectors, one.unindexed_rows) for one in listed} == {
+        ("docs", "primary", "embedding", 3, 1)
+    }
+    assert listed[1].version == version
+
+
 def test_an_index_from_its_creation_to_its_end(client: Client) -> None:
+    before = datetime.now(UTC)
     client.buckets.create("archive")
     client.query("CREATE TABLE docs AS SELECT 1 AS id, [1.0, 0.0] AS embedding")
 
@@ -134,6 +153,12 @@ def test_an_index_from_its_creation_to_its_end(client: Client) -> None:
     assert moved == MovedIndex(NAME, "archive", "primary", moved.version, 1, refreshed.bytes, 0)
     assert client.search(f'archive."{NAME}"', [0, 1], 1)["id"].to_pylist() == [2]
 
+    [state] = client.indexes.list()
+    numbers = (2, 0, refreshed.bytes, 0)
+    assert state == IndexState(NAME, "archive", *about, *numbers, moved.version, state.created)
+    assert before <= state.created <= datetime.now(UTC)
+
     client.indexes.drop(NAME, bucket="archive")
+    assert client.indexes.list() == ()
     with pytest.raises(NotFound, match="there is no vector index"):
         client.search(NAME, [0, 1])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 from flightclient.errors import AlreadyExists, InvalidRequest, NotFound
+from tables.moving import before_each_commit, move
 
 from flightserver.settings import Settings, load_settings
 
@@ -78,6 +79,26 @@ def test_a_tag_can_be_deleted(client: Client, numbers: int) -> None:
     assert client.call("dataset.tag", {"dataset": "t", "tag": "full", "delete": True})["version"] == numbers
     with pytest.raises(NotFound, match="has no tag 'full': it has none"):
         rows(client, "SELECT n FROM t FOR VERSION AS OF 'full'")
+
+
+@pytest.mark.parametrize("kind", ["tag", "restore"])
+def test_what_a_move_overtakes_is_done_to_the_dataset_where_it_is_now(
+    client: Client, server: RunningServer, numbers: int, kind: str
+) -> None:
+    client.buckets.create("archive")
+    left = ["archive"]
+
+    def move_once() -> None:
+        while left:
+            move(server.lakehouse, "t", left.pop())
+
+    body: dict[str, Any] = {"version": numbers, **({"tag": "full"} if kind == "tag" else {})}
+    with before_each_commit(server.lakehouse, kind, move_once):
+        answer = client.call(f"dataset.{kind}", {"dataset": "t", **body})
+
+    assert answer["bucket"] == "archive"
+    assert rows(client, f"SELECT n FROM t FOR VERSION AS OF {answer['version']} ORDER BY n") == [1, 2, 3]
+    assert rows(client, "SELECT tag FROM system.tags") == ["full"] * (kind == "tag")
 
 
 def test_a_diff_counts_rows_and_columns(client: Client, numbers: int) -> None:

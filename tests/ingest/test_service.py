@@ -11,7 +11,7 @@ from tables.lake import Lake
 from flightserver.catalog.catalog import Catalog
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
-from flightserver.errors import AlreadyExists, InvalidRequest, NotFound
+from flightserver.errors import AlreadyExists, Forbidden, InvalidRequest, NotFound
 from flightserver.ingest.fetching import Fetcher
 from flightserver.ingest.roots import Roots
 from flightserver.ingest.service import FileRequest, Ingest, StreamRequest
@@ -75,6 +75,20 @@ def test_a_file_becomes_a_dataset_that_knows_where_it_came_from(bench: Bench) ->
     lineage = bench.lake.dataset("people").lineage[0]
     assert (lineage.system, lineage.source, lineage.rows) == ("file", "people.csv", 2)
     assert list(dict.fromkeys(each.stage for each in seen)) == ["hash", "inspect", "read"]
+
+
+def test_what_isn_t_confirmed_right_before_the_commit_leaves_nothing_behind(bench: Bench) -> None:
+    (bench.inbox / "people.csv").write_text("id\n1\n")
+
+    def confirm() -> None:
+        assert list((bench.lake.root / "datasets").rglob("*.parquet"))
+        raise Forbidden("not any more")
+
+    with pytest.raises(Forbidden, match="not any more"):
+        bench.file("people.csv", confirm=confirm)
+
+    assert not bench.lake.catalog.snapshot().datasets
+    assert not list((bench.lake.root / "datasets").rglob("*.parquet"))
 
 
 def test_the_same_bytes_are_appended_once(bench: Bench) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from query.asking import rows, run
 from query.keyed import referring
 
+from flightserver.catalog.quoting import quoted
 from flightserver.lakehouse import Lakehouse
-from flightserver.query.quoting import quoted
 from flightserver.settings import load_settings
 
 TYPES = ("INT", "BIGINT", "TEXT", "DATE")

@@ -171,6 +171,7 @@ def test_buckets_that_it_does_not_see_are_not_named(root: User, tess: User) -> N
     attempts: list[Any] = [
         lambda name: tess.having(x_lakehouse_bucket=name).ask("SELECT 1"),
         lambda name: tess.ask(f"SELECT * FROM {name}.t"),  # a test's own name
+        lambda name: tess.having(x_lakehouse_bucket=name).call("dataset.describe", {"dataset": "notes"}),
         lambda name: tess.call("ingest.file", {"dataset": "x", "bucket": "testing", "source": f"s3://{name}/x.csv"}),
     ]
     for attempt in attempts:

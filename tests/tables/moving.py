@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+import pytest
+from bucketing import add_bucket
+from query.asking import run
+
 from flightserver.catalog.entities import DatasetKey
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
@@ -16,6 +20,23 @@ if TYPE_CHECKING:
 
     from flightserver.catalog.entities import Dataset
     from flightserver.lakehouse import Lakehouse
+
+
+TRIPS = "SELECT id, zone FROM trips ORDER BY id"
+
+
+@pytest.fixture
+def trips(lakehouse: Lakehouse) -> Lakehouse:
+    """`trips` has two segments, of which one has `_origin.parquet`, and a delta; there is a bucket `archive`."""
+    add_bucket(lakehouse, "archive")
+    run(lakehouse, "CREATE TABLE trips AS SELECT value AS id, value % 7 AS zone FROM generate_series(1, 100) AS t")
+    run(lakehouse, "DELETE FROM trips WHERE id = 50")
+    list(
+        lakehouse.compactor.compact(DatasetKey("primary", "trips"), operation("compact"), lakehouse.compactor.wanted())
+    )
+    run(lakehouse, "INSERT INTO trips VALUES (101, 3)")
+    run(lakehouse, "UPDATE trips SET zone = 9 WHERE id = 3")
+    return lakehouse
 
 
 def operation(kind: str = "test") -> Operation:

@@ -14,7 +14,7 @@ from bucketing import add_bucket
 from msgspec.structs import replace
 from query.asking import rows, run
 from s3server import s3_bucket, s3_server
-from tables.moving import before_each_commit, collect, dataset, files, move, operation
+from tables.moving import TRIPS, before_each_commit, collect, dataset, files, move, operation, trips
 
 from flightserver.catalog.entities import DatasetKey
 from flightserver.errors import AlreadyExists, BackendUnavailable, CommitConflict, InvalidRequest, NotFound
@@ -27,24 +27,7 @@ if TYPE_CHECKING:
 
     from s3server import S3Server
 
-__all__ = ["s3_bucket", "s3_server"]
-
-TRIPS = "SELECT id, zone FROM trips ORDER BY id"
-
-
-@pytest.fixture
-def trips(lakehouse: Lakehouse) -> Lakehouse:
-    """`trips` has two segments, of which one has `_origin.parquet`, and a delta; there is a bucket `archive`."""
-    add_bucket(lakehouse, "archive")
-    run(lakehouse, "CREATE TABLE trips AS SELECT value AS id, value % 7 AS zone FROM generate_series(1, 100) AS t")
-    run(lakehouse, "DELETE FROM trips WHERE id = 50")
-    list(
-        lakehouse.compactor.compact(DatasetKey("primary", "trips"), operation("compact"), lakehouse.compactor.wanted())
-    )
-    run(lakehouse, "INSERT INTO trips VALUES (101, 3)")
-    run(lakehouse, "UPDATE trips SET zone = 9 WHERE id = 3")
-    return lakehouse
-
+__all__ = ["s3_bucket", "s3_server", "trips"]
 
 # What a move does
 

@@ -12,18 +12,60 @@ It needs pyarrow only. Errors are those of `flightclient.errors`.
 
 from flightclient.client import Client, connect
 from flightclient.errors import FlightclientError
+from flightclient.indexes import Index, IndexState, MovedIndex, RefreshedIndex
 from flightclient.pages import PagedResult
-from flightclient.places import LifecycleRule, S3Place
+from flightclient.places import (
+    Bucket,
+    BucketCheck,
+    BucketList,
+    BucketState,
+    BucketUsage,
+    Collected,
+    DatasetUsage,
+    DroppedBucket,
+    DuplicateName,
+    IndexUsage,
+    KindUsage,
+    Lifecycle,
+    LifecycleRule,
+    Migrated,
+    Mirrored,
+    MovedDataset,
+    PresignedUrl,
+    PutLimits,
+    S3Place,
+)
 from flightclient.results import IngestResult, Progress, TableInfo
 from flightclient.streams import Stream
 
 __all__ = [
+    "Bucket",
+    "BucketCheck",
+    "BucketList",
+    "BucketState",
+    "BucketUsage",
     "Client",
+    "Collected",
+    "DatasetUsage",
+    "DroppedBucket",
+    "DuplicateName",
     "FlightclientError",
+    "Index",
+    "IndexState",
+    "IndexUsage",
     "IngestResult",
+    "KindUsage",
+    "Lifecycle",
     "LifecycleRule",
+    "Migrated",
+    "Mirrored",
+    "MovedDataset",
+    "MovedIndex",
     "PagedResult",
+    "PresignedUrl",
     "Progress",
+    "PutLimits",
+    "RefreshedIndex",
     "S3Place",
     "Stream",
     "TableInfo",

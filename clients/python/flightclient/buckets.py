@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from flightclient.actions import given, result
+from flightclient.errors import InvalidRequest
 from flightclient.places import (
     Bucket,
     BucketCheck,
@@ -14,23 +16,22 @@ from flightclient.places import (
     Collected,
     DroppedBucket,
     Lifecycle,
+    LifecycleRule,
     Migrated,
     Mirrored,
     MovedDataset,
     PresignedUrl,
     PutLimits,
+    S3Place,
 )
 from flightclient.results import decode_result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any
-
     from _typeshed import DataclassInstance
 
     from flightclient.actions import Tell
     from flightclient.connection import Connection
-    from flightclient.places import BucketState, Contents, LifecycleRule, S3Place
+    from flightclient.places import BucketState, Contents
 
 _T = TypeVar("_T", bound="DataclassInstance")
 
@@ -68,6 +69,8 @@ class Buckets:
         Raises:
             BackendUnavailable: It doesn't answer, or ignores conditional puts.
         """
+        if not isinstance(place, S3Place):
+            raise InvalidRequest(f"a place on S3 is an S3Place, such as S3Place('lake'); given was {place!r:.200}")
         body = given(name=name, backend="s3", s3=given(**asdict(place)))
         return self._do(Bucket, "bucket.create", body)
 
@@ -116,9 +119,15 @@ class Buckets:
         """The rules by which objects of a bucket expire or change their storage class."""
         return self._do(Lifecycle, "bucket.get_lifecycle", {"name": name})
 
-    def set_lifecycle(self, name: str, rules: Iterable[LifecycleRule]) -> Lifecycle:
-        """Set all lifecycle rules of a bucket; none takes those that it has away."""
-        body = {"name": name, "rules": [asdict(rule) for rule in rules]}
+    def set_lifecycle(self, name: str, rules: Iterable[LifecycleRule | Mapping[str, Any]]) -> Lifecycle:
+        """Set all lifecycle rules of a bucket.
+
+        Args:
+            name: The bucket.
+            rules: All that it is to have, as `LifecycleRule` or mappings with its fields; `[]` takes those that it has
+                away.
+        """
+        body = {"name": name, "rules": _lifecycle_rules(rules)}
         return self._do(Lifecycle, "bucket.set_lifecycle", body)
 
     def collect(
@@ -143,7 +152,8 @@ class Buckets:
         Args:
             name: The bucket.
             dataset: Only this one, with its vector indexes.
-            continuous: Whether the copy of the whole bucket is kept current from now on; False copies nothing.
+            continuous: Whether the copy of the bucket, or of the dataset wherever it is moved to, is kept current from
+                now on; False copies nothing.
             progress: Is told how many bytes were copied.
         """
         body = given(bucket=name, dataset=dataset, continuous=continuous)
@@ -166,3 +176,29 @@ class Buckets:
 
     def _do(self, kind: type[_T], action: str, body: Mapping[str, Any], progress: Tell = None) -> _T:
         return decode_result(kind, result(self._connection, action, body, progress))
+
+
+def _lifecycle_rules(rules: Iterable[LifecycleRule | Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rules as JSON objects.
+
+    Raises:
+        InvalidRequest: They are none. An empty text or mapping isn't taken for no rules, which deletes those there are.
+    """
+    if isinstance(rules, str | bytes | Mapping) or not isinstance(rules, Iterable):
+        raise _no_rules(rules)
+    found = []
+    for rule in rules:
+        if isinstance(rule, LifecycleRule):
+            found.append(asdict(rule))
+        elif isinstance(rule, Mapping):
+            found.append(dict(rule))
+        else:
+            raise _no_rules(rule)
+    return found
+
+
+def _no_rules(value: object) -> InvalidRequest:
+    return InvalidRequest(
+        "lifecycle rules are a list of LifecycleRule, or of mappings such as {'prefix': 'x/', 'expire_days': 7}; "
+        f"given was {value!r:.200}"
+    )

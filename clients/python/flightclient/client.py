@@ -66,7 +66,7 @@ class Client:
 
     Attributes:
         buckets: Makes, changes and looks at buckets, and moves datasets between them.
-        indexes: Makes, refreshes, moves and drops vector indexes.
+        indexes: Lists, makes, refreshes, moves and drops vector indexes.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -99,8 +99,7 @@ class Client:
 
     def stream(self, sql: str, parameters: Parameters | None = None, as_of: Version | None = None) -> Stream:
         """Run a statement and return its rows as they come; arguments as those of `query`."""
-        info = self._connection.info(query_command(sql, parameters, as_of))
-        return self._connection.read([endpoint.ticket for endpoint in info.endpoints], info.schema)
+        return self._connection.rows(query_command(sql, parameters, as_of))
 
     def pages(
         self, sql: str, page_rows: int, parameters: Parameters | None = None, as_of: Version | None = None

@@ -166,6 +166,11 @@ class Connection:
         with translated():
             return self._client.get_flight_info(fl.FlightDescriptor.for_command(command), self._options)
 
+    def rows(self, command: bytes) -> Stream:
+        """The rows that a command answers, as they come."""
+        info = self.info(command)
+        return self.read([endpoint.ticket for endpoint in info.endpoints], info.schema)
+
     def flights(self) -> Iterator[Any]:
         """The `pyarrow.flight.FlightInfo` of every table."""
         with translated():

@@ -1,16 +1,25 @@
-"""Vector indexes: made, refreshed, moved and dropped. `Client.search` reads them; `system.indexes` lists them."""
+"""Vector indexes: listed, made, refreshed, moved and dropped. `Client.search` reads them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003  # types of fields are looked up when the class is used
 from typing import TYPE_CHECKING, Literal
 
 from flightclient.actions import given, result
+from flightclient.commands import query_command
 from flightclient.results import decode_result
 
 if TYPE_CHECKING:
     from flightclient.actions import Tell
     from flightclient.connection import Connection
+
+_LIST = """
+    SELECT name AS "index", bucket, dataset, dataset_bucket, "column", metric, dimension, precision, vectors, skipped,
+        bytes, unindexed_rows, version, created
+    FROM system.indexes
+    ORDER BY bucket, name
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,45 @@ class Index:
     skipped: int
     bytes: int
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """A vector index, and how much of its dataset it has.
+
+    `vectors`, `skipped`, `bytes` and `unindexed_rows` are None where they would tell of rows that policies hide.
+
+    Attributes:
+        index: Its name.
+        bucket: Its home.
+        dataset: What it is about.
+        dataset_bucket: The home of that.
+        column: The column of vectors; None when it was dropped.
+        metric: `cosine`, `l2` or `dot`.
+        dimension: Numbers of a vector.
+        precision: Of the numbers that are kept: `float32` or `float16`.
+        vectors: How many are in the index.
+        skipped: How many rows have none that fits.
+        bytes: Size of the object that holds it.
+        unindexed_rows: Rows that came, or were rewritten, since it was built.
+        version: The commit that last changed it.
+        created: When it was made.
+    """
+
+    index: str
+    bucket: str
+    dataset: str
+    dataset_bucket: str
+    column: str | None
+    metric: str
+    dimension: int
+    precision: str
+    vectors: int | None
+    skipped: int | None
+    bytes: int | None
+    unindexed_rows: int | None
+    version: int
+    created: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +131,11 @@ class Indexes:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    def list(self) -> tuple[IndexState, ...]:
+        """The indexes of the datasets that may be read, in the order of their buckets and names."""
+        with self._connection.rows(query_command(_LIST, None, None)) as stream:
+            return tuple(IndexState(**row) for row in stream.read_all().to_pylist())
 
     def create(  # noqa: PLR0913  # what the action takes, with names and types
         self,

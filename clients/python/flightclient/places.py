@@ -223,7 +223,7 @@ class Mirrored:
         bucket: From where.
         objects: How many; `bytes` likewise.
         already: How many more were there.
-        continuous: Whether the copy of the bucket is kept current from now on.
+        continuous: Whether the copy is kept current from now on; that of a dataset also is when that of its bucket is.
     """
 
     bucket: str

@@ -17,7 +17,7 @@ from flightserver.access.granting import Place
 from flightserver.catalog.identities import BUILT_IN_ROLES, Policy, Privilege
 from flightserver.errors import NotFound
 from flightserver.flight.actions.datasets import Done
-from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress, ServerRequest
 from flightserver.flight.actions.users import GrantFacts, grant_facts
 from flightserver.flight.permissions import ADMIN
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 _ALL = "all"
 
 
-class ListRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ListRequest(ServerRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of `role.list` and `policy.list`: nothing."""
 
 
-class NamedRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class NamedRequest(ServerRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of `role.drop` and `policy.drop`."""
 
     name: str
@@ -56,9 +56,10 @@ class GrantRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_on
     dataset: str | None = None
 
 
-class PolicyRequest(NamedRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class PolicyRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of `policy.create`: the fields of a policy, and whether it may take the place of another."""
 
+    name: str
     dataset: str | None = None
     filter: str = ""
     masks: dict[str, str] = msgspec.field(default_factory=dict)

@@ -16,7 +16,7 @@ from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
 from flightserver.federation.service import Dropped
-from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.actions.registry import Action, ActionResponse, Progress, ServerRequest
 from flightserver.flight.permissions import ADMIN, CALLER
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from flightserver.lakehouse import Lakehouse
 
 
-class ListRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ListRequest(ServerRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of `bucket.list`: nothing."""
 
 
@@ -68,7 +68,7 @@ class S3Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         return S3Place(**fields)
 
 
-class CreateRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class CreateRequest(ServerRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of `bucket.create`: `root` goes with the backend local, `s3` with s3."""
 
     name: str
@@ -85,7 +85,7 @@ class Created(ActionResponse, frozen=True, kw_only=True):
     url: str
 
 
-class NameRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class NameRequest(ServerRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of actions on one bucket."""
 
     name: str
@@ -103,7 +103,7 @@ class Checked(ActionResponse, frozen=True, kw_only=True):
     error: str | None
 
 
-class DropRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class DropRequest(ServerRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of `bucket.drop`: `contents` says what becomes of the files of its datasets and vector indexes."""
 
     name: str
@@ -119,14 +119,14 @@ class BucketDropped(ActionResponse, frozen=True, kw_only=True):
     indexes: int
 
 
-class RenameRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RenameRequest(ServerRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of `bucket.rename`."""
 
     name: str
     to: str
 
 
-class LimitsRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class LimitsRequest(ServerRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of `bucket.set_limits`: a limit that isn't given stays."""
 
     name: str
@@ -173,7 +173,7 @@ class BucketActions:
 
     def _list(self, call: CallContext, _request: ListRequest) -> Iterator[Progress | ActionResponse]:
         newest = self._lakehouse.catalog.snapshot()
-        snapshot = call.rights.visible(newest, newest)
+        snapshot = call.rights.at(newest.access).visible(newest, newest)
         homes = [key.bucket for key in snapshot.datasets]
         facts = []
         for one in snapshot.buckets.values():

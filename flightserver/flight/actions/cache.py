@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress, ServerRequest
 from flightserver.flight.permissions import ADMIN
 from flightserver.flight.scoping import dataset_of, scope_of
 
@@ -30,7 +30,7 @@ class EvictRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_on
     dataset: str | None = None
 
 
-class StatsRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class StatsRequest(ServerRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of `cache.stats`."""
 
 

@@ -9,7 +9,7 @@ import msgspec
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.federation.migrating import migrate_buckets
-from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.actions.registry import Action, ActionResponse, Progress, ServerRequest
 from flightserver.flight.permissions import ADMIN
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flightserver.telemetry import Events
 
 
-class MigrateRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class MigrateRequest(ServerRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of `catalog.migrate_buckets`; `dry_run` changes nothing."""
 
     dry_run: bool = False

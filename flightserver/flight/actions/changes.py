@@ -13,14 +13,14 @@ import pyarrow as pa
 
 from flightserver.catalog.identities import Privilege
 from flightserver.catalog.log import Operation
+from flightserver.catalog.quoting import delimited
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
-from flightserver.flight.actions.ingest import IngestFileRequest, IngestFileResponse, load_file, visible_buckets
+from flightserver.flight.actions.ingest import IngestFileRequest, IngestFileResponse, load_file
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
 from flightserver.flight.permissions import Ingesting, OnDataset
 from flightserver.flight.scoping import dataset_of
 from flightserver.ingest.uploads import is_upload_id
-from flightserver.query.quoting import quoted
 from flightserver.query.request import Request
 from flightserver.tables.schema import decode
 
@@ -153,8 +153,7 @@ class ChangeActions:
             options=request.options,
             primary_key=request.primary_key,
         )
-        buckets = visible_buckets(self._lakehouse.queries, call)
-        return load_file(self._lakehouse.ingest, self._lakehouse.metrics, call, file, buckets)
+        return load_file(self._lakehouse.ingest, self._lakehouse.metrics, self._lakehouse.queries, call, file)
 
     def _delete(self, call: CallContext, request: DeleteRequest) -> Iterator[Progress | ActionResponse]:
         one = dataset_of(self._lakehouse.queries, call, request)
@@ -199,7 +198,7 @@ class ChangeActions:
             transactions.close_quietly(open_id)
             raise
         if request.new_name is not None:
-            sql = f"ALTER TABLE {_table_name(one)} RENAME TO {_name(request.new_name)}"
+            sql = f"ALTER TABLE {_table_name(one)} RENAME TO {delimited(request.new_name)}"
             queries.update(queries.plan(Request(sql=sql, rights=call.rights)))
         now = self._lakehouse.catalog.snapshot().dataset(request.new_name or one.name, one.bucket)
         names = decode(now.schema).names
@@ -208,19 +207,19 @@ class ChangeActions:
 
 def _statements(dataset: Dataset, request: AlterRequest) -> Iterator[str]:
     table = _table_name(dataset)
-    steps = [f"DROP COLUMN {_name(column)}" for column in request.drop]
+    steps = [f"DROP COLUMN {delimited(column)}" for column in request.drop]
     if request.primary_key is not None and dataset.primary_key:
         steps.insert(0, "DROP PRIMARY KEY")
-    steps += [f"RENAME COLUMN {_name(old)} TO {_name(new)}" for old, new in request.rename.items()]
-    steps += [f"ADD COLUMN {_name(column.name)} {column.type}" for column in request.add]
+    steps += [f"RENAME COLUMN {delimited(old)} TO {delimited(new)}" for old, new in request.rename.items()]
+    steps += [f"ADD COLUMN {delimited(column.name)} {column.type}" for column in request.add]
     if request.primary_key:
-        steps.append(f"ADD PRIMARY KEY ({', '.join(map(_name, request.primary_key))})")
+        steps.append(f"ADD PRIMARY KEY ({', '.join(map(delimited, request.primary_key))})")
     if steps:
         yield f"ALTER TABLE {table} {', '.join(steps)}"
     if request.comment is not None:
         yield f"COMMENT ON TABLE {table} IS {_text(request.comment)}"
     for column, comment in request.comments.items():
-        yield f"COMMENT ON COLUMN {table}.{_name(column)} IS {_text(comment)}"
+        yield f"COMMENT ON COLUMN {table}.{delimited(column)} IS {_text(comment)}"
 
 
 def _table(dataset: Dataset, keys: list[dict[str, Any]]) -> pa.Table:
@@ -238,11 +237,7 @@ def _table(dataset: Dataset, keys: list[dict[str, Any]]) -> pa.Table:
 
 
 def _table_name(dataset: Dataset) -> str:
-    return f"{_name(dataset.bucket)}.{_name(dataset.name)}"
-
-
-def _name(name: str) -> str:
-    return f'"{quoted(name)}"'
+    return f"{delimited(dataset.bucket)}.{delimited(dataset.name)}"
 
 
 def _text(text: str) -> str:

@@ -72,6 +72,8 @@ class Described(ActionResponse, frozen=True, kw_only=True):
     format: str | None = None
     """Of an attached dataset."""
     foreign_keys: list[ForeignKey] = msgspec.field(default_factory=list)
+    mirrored: bool = False
+    """Whether `rescue` is kept a mirror of it, by itself: that of its bucket says nothing here."""
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -154,11 +156,13 @@ class DatasetActions:
             tags=one.tags,
             format=None if one.external is None else one.external.format,
             foreign_keys=_foreign_keys(one, scope),
+            mirrored=one.mirrored,
         )
 
     def _history(self, call: CallContext, request: DatasetRequest) -> Iterator[Progress | ActionResponse]:
-        one = dataset_of(self._lakehouse.queries, call, request)
-        call.rights.require_unprotected(one.key, one)
+        scope = scope_of(self._lakehouse.queries, call, request.bucket)
+        one = scope.dataset(request.dataset, request.bucket)
+        scope.rights.require_unprotected(one.key, one)
         tags: dict[int, list[str]] = {}
         for tag, version in sorted(one.tags.items()):
             tags.setdefault(version, []).append(tag)

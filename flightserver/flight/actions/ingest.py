@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from flightserver.catalog.entities import DatasetKey
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
-from flightserver.flight.permissions import Ingesting
+from flightserver.flight.permissions import Ingesting, check_ingest
 from flightserver.ingest.service import FileRequest
 from flightserver.query.request import Request
 
@@ -62,21 +63,23 @@ def visible_buckets(queries: Queries, call: CallContext) -> frozenset[str]:
 
 
 def load_file(
-    ingest: Ingest, metrics: Metrics, call: CallContext, request: IngestFileRequest, buckets: frozenset[str]
+    ingest: Ingest, metrics: Metrics, queries: Queries, call: CallContext, request: IngestFileRequest
 ) -> Iterator[Progress | ActionResponse]:
-    """Carries out `ingest.file`; `buckets` are those that exist for the caller."""
+    """Carries out `ingest.file`."""
     kind = f"ingest {request.mode}"
+    key = DatasetKey(call.home(request.bucket), request.dataset)
     job = FileRequest(
         source=request.source,
         dataset=request.dataset,
-        bucket=call.home(request.bucket),
+        bucket=key.bucket,
         mode=request.mode,
         operation=Operation(id=new_ulid(), kind=kind, detail=request.dataset, user=call.user),
         file_format=request.format,
         options=request.options,
         primary_key=request.primary_key,
         evolve=request.evolve,
-        buckets=buckets,
+        buckets=visible_buckets(queries, call),
+        confirm=lambda: check_ingest(queries, call, key, mode=request.mode, evolve=request.evolve),
     )
     for answer in _with_progress(ingest, job):
         if isinstance(answer, IngestFileResponse):
@@ -89,7 +92,7 @@ def ingest_actions(ingest: Ingest, metrics: Metrics, queries: Queries) -> list[A
     """The family."""
 
     def ingest_file(call: CallContext, request: IngestFileRequest) -> Iterator[Progress | ActionResponse]:
-        return load_file(ingest, metrics, call, request, visible_buckets(queries, call))
+        return load_file(ingest, metrics, queries, call, request)
 
     return [
         Action(

@@ -134,7 +134,7 @@ class InteropActions:
         scope = scope_of(self._lakehouse.queries, call, request.bucket, request.version)
         dataset = scope.dataset(request.dataset, request.bucket)
         # At another version the name may mean a dataset that is called otherwise now.
-        call.rights.require((Privilege.SELECT, Privilege.ALTER), scope.key_now(dataset), scope.now(dataset))
+        scope.rights.require((Privilege.SELECT, Privilege.ALTER), scope.key_now(dataset), scope.now(dataset))
         export = self._exports.export(
             ExportRequest(dataset, request.destination, request.partition_by, request.file_bytes)
         )

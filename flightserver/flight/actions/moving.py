@@ -6,15 +6,14 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from flightserver.catalog.entities import PRIMARY
+from flightserver.catalog.entities import PRIMARY, DatasetKey
 from flightserver.catalog.identities import Privilege
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
-from flightserver.errors import InvalidRequest
 from flightserver.federation.mirroring import Mirrored
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
 from flightserver.flight.permissions import ADMIN, OnDataset
-from flightserver.flight.scoping import dataset_of
+from flightserver.flight.scoping import dataset_of, scope_of
 from flightserver.tables.moving import Moved
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class MoveResponse(ActionResponse, frozen=True, kw_only=True):
 class MirrorRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of `bucket.mirror`: of all datasets of the bucket, or of one.
 
-    `continuous` says whether the mirror of the whole bucket is kept current from now on; null leaves that as it is.
+    `continuous` says whether the mirror of that is kept current from now on; null leaves it as it is.
     """
 
     dataset: str | None = None
@@ -85,7 +84,7 @@ class MovingActions:
             ),
             Action(
                 "bucket.mirror",
-                "Copy what bucket rescue lacks of a bucket's datasets, now or from now on.",
+                "Copy what bucket rescue lacks of a bucket's datasets, or of one, now or from now on.",
                 MirrorRequest,
                 MirrorResponse,
                 ADMIN,
@@ -113,14 +112,13 @@ class MovingActions:
 
     def _mirror(self, call: CallContext, request: MirrorRequest) -> Iterator[Progress | ActionResponse]:
         bucket = request.bucket or call.bucket or PRIMARY
+        if request.dataset is not None:
+            scope = scope_of(self._lakehouse.queries, call, request.bucket)
+            bucket = scope.dataset(request.dataset, request.bucket).bucket
         if request.continuous is not None:
-            if request.dataset is not None:
-                raise InvalidRequest("bucket.mirror keeps whole buckets mirrored: leave `dataset` or `continuous` out")
-            state = "on" if request.continuous else "off"
-            operation = Operation(new_ulid(), "mirror", f"bucket {bucket}, continuous {state}", call.user)
-            self._lakehouse.mirror.keep(bucket, operation, continuous=request.continuous)
+            kept = self._keep(call, bucket, request.dataset, continuous=request.continuous)
             if not request.continuous:
-                yield MirrorResponse(bucket=bucket, objects=0, bytes=0, already=0, continuous=False)
+                yield MirrorResponse(**asdict(kept))
                 return
         with closing(self._lakehouse.mirror.mirror(bucket, request.dataset)) as running:
             for answer in running:
@@ -128,3 +126,12 @@ class MovingActions:
                     yield MirrorResponse(**asdict(answer))
                 else:
                     yield Progress(answer.stage, answer.done, answer.total)
+
+    def _keep(self, call: CallContext, bucket: str, dataset: str | None, *, continuous: bool) -> Mirrored:
+        """Say whether the mirror of a bucket, or of one of its datasets, is kept current."""
+        what = f"bucket {bucket}" if dataset is None else f"dataset {DatasetKey(bucket, dataset)}"
+        operation = Operation(new_ulid(), "mirror", f"{what}, continuous {'on' if continuous else 'off'}", call.user)
+        mirror = self._lakehouse.mirror
+        if dataset is None:
+            return mirror.keep(bucket, operation, continuous=continuous)
+        return mirror.keep_dataset(DatasetKey(bucket, dataset), operation, continuous=continuous)

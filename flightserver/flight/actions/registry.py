@@ -34,6 +34,10 @@ class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     bucket: str | None = None
 
 
+class ServerRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of requests about no bucket, or about one that they name otherwise: header and `bucket` mean nothing."""
+
+
 class ActionResponse(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all response types."""
 
@@ -82,6 +86,11 @@ class Action:
             value for one in (type_of, *get_args(type_of)) if get_origin(one) is Literal for value in get_args(one)
         ]
         return f"; it must be one of {', '.join(values)}" if values else ""
+
+    @property
+    def is_in_bucket(self) -> bool:
+        """Whether the bucket of the call's header, or session, means something."""
+        return not issubclass(self.request, ServerRequest)
 
     def description(self) -> str:
         """Summary and JSON schemas, as `list_actions` gives them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime  # noqa: TC003  # msgspec resolves the annotations when it makes the JSON schema
 from typing import TYPE_CHECKING, Any
 
-from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress, ServerRequest
 from flightserver.flight.permissions import CALLER
 from flightserver.flight.plain import PlainQuery
 from flightserver.flight.sql.statements import Wanted
@@ -38,7 +38,7 @@ class ResultCreateResponse(ActionResponse, frozen=True, kw_only=True):
     expires_at: datetime
 
 
-class ResultCloseRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ResultCloseRequest(ServerRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of `result.close`."""
 
     query_id: str

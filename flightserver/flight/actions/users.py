@@ -17,7 +17,7 @@ from flightserver.access.passwords import PasswordCheck
 from flightserver.catalog.catalog import utc_now
 from flightserver.errors import Forbidden, InvalidRequest, NotFound
 from flightserver.flight.actions.datasets import Done
-from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.actions.registry import Action, ActionResponse, Progress, ServerRequest
 from flightserver.flight.permissions import ADMIN, CALLER
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ _BY_PASSWORD = frozenset({"password", "bearer"})
 _MOST_DAYS = 36_500
 
 
-class NothingRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class NothingRequest(ServerRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of `user.list` and `user.whoami`: nothing."""
 
 
-class UserRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class UserRequest(ServerRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of actions on one user."""
 
     name: str
@@ -70,7 +70,7 @@ class CertificatesRequest(UserRequest, frozen=True, forbid_unknown_fields=True, 
     certificates: tuple[str, ...]
 
 
-class OwnRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class OwnRequest(ServerRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of `user.list_tokens`: without `name` it is about the caller."""
 
     name: str | None = None

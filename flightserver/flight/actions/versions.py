@@ -17,18 +17,23 @@ from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
 from flightserver.flight.permissions import ADMIN, OnDataset
-from flightserver.flight.scoping import dataset_of
+from flightserver.flight.scoping import dataset_of, scope_of
 from flightserver.query.diff import RowCounts, counted
+from flightserver.query.following import following
+from flightserver.query.language.changes import TableName
 from flightserver.query.request import Request
 from flightserver.tables.collecting import MOST_HOURS, Step
 from flightserver.tables.versions import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from flightserver.catalog.entities import Dataset
     from flightserver.flight.middleware import CallContext
+    from flightserver.flight.scoping import OfDataset
     from flightserver.lakehouse import Lakehouse
     from flightserver.query.diff import Diff
+    from flightserver.query.namespace import Scope
 
 _Hours = Annotated[float, msgspec.Meta(ge=0, le=MOST_HOURS)]
 
@@ -160,24 +165,42 @@ class VersionActions:
         ]
 
     def _restore(self, call: CallContext, request: RestoreRequest) -> Iterator[Progress | ActionResponse]:
-        one = dataset_of(self._lakehouse.queries, call, request)
-        operation = Operation(new_ulid(), "restore", f"{one.key} to {request.version}", call.user)
-        version = self._lakehouse.versions.restore(one.key, moment(one, request.version), operation)
-        yield VersionResponse(dataset=one.name, bucket=one.bucket, version=version)
+        def restore(one: Dataset) -> VersionResponse:
+            operation = Operation(new_ulid(), "restore", f"{one.key} to {request.version}", call.user)
+            version = self._lakehouse.versions.restore(one.key, moment(one, request.version), operation)
+            return VersionResponse(dataset=one.name, bucket=one.bucket, version=version)
+
+        yield self._following(call, request, restore)
 
     def _tag(self, call: CallContext, request: TagRequest) -> Iterator[Progress | ActionResponse]:
-        one = dataset_of(self._lakehouse.queries, call, request)
-        versions = self._lakehouse.versions
-        kind = "delete tag" if request.delete else "tag"
-        operation = Operation(new_ulid(), kind, f"{one.key} {request.tag}", call.user)
-        if not request.delete:
-            at = None if request.version is None else moment(one, request.version)
-            version = versions.tag(one.key, request.tag, at, operation)
-        elif request.version is not None:
+        if request.delete and request.version is not None:
             raise InvalidRequest("dataset.tag deletes a tag by its name: leave `version` out, or `delete`")
-        else:
-            version = versions.untag(one.key, request.tag, operation)
-        yield VersionResponse(dataset=one.name, bucket=one.bucket, version=version)
+
+        def tag(one: Dataset) -> VersionResponse:
+            versions = self._lakehouse.versions
+            kind = "delete tag" if request.delete else "tag"
+            operation = Operation(new_ulid(), kind, f"{one.key} {request.tag}", call.user)
+            if request.delete:
+                version = versions.untag(one.key, request.tag, operation)
+            else:
+                at = None if request.version is None else moment(one, request.version)
+                version = versions.tag(one.key, request.tag, at, operation)
+            return VersionResponse(dataset=one.name, bucket=one.bucket, version=version)
+
+        yield self._following(call, request, tag)
+
+    def _following(
+        self, call: CallContext, request: OfDataset, act: Callable[[Dataset], VersionResponse]
+    ) -> VersionResponse:
+        """Do it with the dataset that a request names, and again when that is moved meanwhile."""
+        catalog = self._lakehouse.catalog
+
+        def permitted(one: Dataset, _: Scope) -> VersionResponse:
+            call.rights.at(catalog.snapshot().access).require((Privilege.ALTER,), one.key, one)
+            return act(one)
+
+        scope = scope_of(self._lakehouse.queries, call, request.bucket)
+        return following(TableName(request.dataset, request.bucket), scope, catalog, permitted)
 
     def _diff(self, call: CallContext, request: DiffRequest) -> Iterator[Progress | ActionResponse]:
         one = dataset_of(self._lakehouse.queries, call, request)

@@ -14,11 +14,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from flightserver.catalog.quoting import delimited
 from flightserver.errors import InvalidRequest
 from flightserver.query.language.changes import Delete, Merge, Update, Upsert
 from flightserver.query.language.columns import has_subquery, mentions
 from flightserver.query.language.merging import Merging
-from flightserver.query.language.reader import Reader, delimited
+from flightserver.query.language.reader import Reader
 from flightserver.query.language.target import DELETE, INSERT, ROW_ID, UPDATE, Target, projection, where
 from flightserver.query.language.tokens import placeholders, substituted, tokenize
 from flightserver.query.language.upserting import upsert_query

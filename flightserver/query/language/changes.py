@@ -12,6 +12,8 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flightserver.catalog.quoting import delimited, identifier
+
 if TYPE_CHECKING:
     from flightserver.catalog.identities import Privilege
 
@@ -24,7 +26,8 @@ class TableName:
     schema: str | None = None
 
     def __str__(self) -> str:
-        return self.name if self.schema is None else f'"{self.schema}".{self.name}'
+        name = identifier(self.name)
+        return name if self.schema is None else f"{delimited(self.schema)}.{name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlglot.tokenizer_core import TokenType
 
-from flightserver.query.language.reader import delimited, folded
+from flightserver.catalog.quoting import delimited
+from flightserver.query.language.reader import folded
 from flightserver.query.language.tokens import LITERALS, tokenize, word
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flightserver.catalog.quoting import delimited
 from flightserver.query.language.changes import Clause, DeleteRow, InsertRow, SetColumns, Star, When
 from flightserver.query.language.columns import has_subquery, mentions, qualified
-from flightserver.query.language.reader import delimited
 from flightserver.query.language.target import DELETE, INSERT, UPDATE, projection
 
 if TYPE_CHECKING:

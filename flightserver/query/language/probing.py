@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from flightserver.catalog.quoting import delimited
 from flightserver.query.language.changes import Assignment, Delete, InsertRow, Merge, SetColumns, Update, Upsert
-from flightserver.query.language.reader import delimited
 from flightserver.query.language.statements import Kind
 from flightserver.query.language.tokens import placeholders, tokenize, word
 

@@ -16,7 +16,6 @@ from sqlglot.tokenizer_core import TokenType
 from flightserver.errors import InvalidRequest
 from flightserver.query.language.changes import TableName
 from flightserver.query.language.tokens import LITERALS, placeholders, word
-from flightserver.query.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -343,8 +342,3 @@ def check_once(names: Iterable[str], verb: str) -> None:
         if name in seen:
             raise InvalidRequest(f'column "{name}" is {verb} twice')
         seen.add(name)
-
-
-def delimited(name: str) -> str:
-    """A name between double quotes."""
-    return f'"{quoted(name)}"'

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from sqlglot.tokenizer_core import TokenType
 
+from flightserver.catalog.quoting import delimited
 from flightserver.errors import InvalidRequest
-from flightserver.query.language.reader import Reader, delimited
+from flightserver.query.language.reader import Reader
 from flightserver.query.language.tokens import placeholders, word
 
 if TYPE_CHECKING:

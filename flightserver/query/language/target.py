@@ -10,10 +10,10 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flightserver.catalog.quoting import delimited
 from flightserver.errors import InvalidRequest
 from flightserver.query.language.casting import cast
 from flightserver.query.language.changes import Star
-from flightserver.query.language.reader import delimited
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

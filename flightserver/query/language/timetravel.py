@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from sqlglot.tokenizer_core import TokenType
 
+from flightserver.catalog.quoting import delimited
 from flightserver.errors import InvalidRequest
-from flightserver.query.language.reader import Reader, delimited
+from flightserver.query.language.reader import Reader
 
 if TYPE_CHECKING:
     from sqlglot.tokenizer_core import Token

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flightserver.catalog.quoting import delimited
 from flightserver.errors import InvalidRequest
 from flightserver.query.language.changes import Assignment, Star
 from flightserver.query.language.columns import qualified
 from flightserver.query.language.dml import EXCLUDED
-from flightserver.query.language.reader import delimited
 from flightserver.query.language.target import INSERT, NO_ROW, UPDATE, projection
 
 if TYPE_CHECKING:
