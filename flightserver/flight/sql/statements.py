@@ -183,7 +183,7 @@ class Statements:
             NotFound: A version of the catalog that the ticket needs is gone.
         """
         planned = self._plans.take(ticket.execution)
-        # An administrator is shown everything; to look whether that has changed is a request where the catalog is on S3.
+        # An administrator is shown everything; to look whether that has changed costs a request on S3.
         is_admin = planned is not None and planned.request.rights is call.rights and call.rights.is_admin
         if planned is not None and not is_admin and not planned.holds_for(call.rights, self._queries.newest()):
             planned = None
