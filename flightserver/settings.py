@@ -111,9 +111,9 @@ class BucketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Between two looks at the buckets of which `rescue` is kept a mirror."""
     connect_seconds: Annotated[float, msgspec.Meta(gt=0)] = 5.0
     request_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
-    """For one request, its body included."""
+    """For one request, its body included; cut to `retry_seconds`, unless that is 0."""
     retry_seconds: Annotated[float, msgspec.Meta(ge=0)] = 60.0
-    """After which a request that failed isn't tried again."""
+    """After which a request that failed isn't tried again; all tries share it."""
     retries: Annotated[int, msgspec.Meta(ge=0)] = 10
 
 

@@ -242,7 +242,7 @@ class Meaning(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def __str__(self) -> str:
         """As `system.views` shows it."""
-        written = self.name if self.schema is None else str(DatasetKey(self.schema, self.name))
+        written = identifier(self.name) if self.schema is None else str(DatasetKey(self.schema, self.name))
         return f"{written} is {self.means}"
 
 

@@ -6,8 +6,9 @@ import re
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 """Names that mean themselves without quotes: SQL makes the letters of others small, or doesn't take them for names."""
-_WORDS = frozenset({"lateral", "table", "unnest"})
-"""Words that the engine doesn't take for a table's name after FROM."""
+_WORDS = frozenset({"lateral", "local", "only", "table", "unnest"})
+"""Words that aren't taken for a table's name where one may stand: `lateral`, `table` and `unnest` after FROM, `local`
+after INSERT INTO (Hive's `LOCAL DIRECTORY`), `only` after UPDATE, DELETE FROM and ALTER TABLE (PostgreSQL's `ONLY`)."""
 
 
 def quoted(name: str) -> str:

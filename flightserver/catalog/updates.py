@@ -50,6 +50,7 @@ from flightserver.catalog.migration import MigrateBuckets
 from flightserver.catalog.move_updates import MirrorDataset, MoveDataset
 from flightserver.catalog.row_updates import RemoveRows, RestoreDataset, RewriteSegments
 from flightserver.catalog.update_base import BaseUpdate, DatasetUpdate, check_free, with_segments
+from flightserver.catalog.view_names import forget
 from flightserver.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
@@ -146,13 +147,21 @@ class CreateDataset(BaseUpdate, frozen=True, tag="create_dataset"):
 
 
 class DropDataset(DatasetUpdate, frozen=True, tag="drop_dataset"):
-    """Forget a dataset and its indexes. Objects aren't touched."""
+    """Forget a dataset and its indexes. Objects aren't touched.
+
+    With `views`, names in views that followed it mean again what the catalog has by them; commits of before there was
+    that don't say so, nor does one that makes it again.
+    """
+
+    views: bool = False
 
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Remove the dataset."""
         dataset = self.find(draft)
         drop_indexes_of(draft, [dataset.id])
         draft.drop_dataset(dataset.key)
+        if self.views:
+            forget(draft, dataset.key, version)
 
 
 class AppendSegments(DatasetUpdate, frozen=True, tag="append_segments"):

@@ -3,6 +3,8 @@
 Theory of operation: the text of a view is kept as it was written. When a dataset is moved or renamed, each name in the
 text that would mean something else from then on, or nothing, becomes a `Meaning` of the view: the dataset itself, and
 one that the moved dataset would hide from now on. Meanings are looked at before the catalog is, and follow as well.
+When what they mean is dropped they are forgotten: the name means what the catalog has by it, as it did when it was
+written, and no later dataset that happens to get the dropped one's key.
 
 The text isn't parsed: a name counts as said where its letters stand as a word. A meaning of a name that isn't a
 table there, such as an alias, is never asked for.
@@ -14,6 +16,7 @@ Invariants: this is part of replaying the log, so for a state and a commit it an
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -43,6 +46,8 @@ class NamesInViews:
     def __init__(self, draft: Draft, old: DatasetKey, new: DatasetKey) -> None:
         self._old = old
         self._new = new
+        self._names = [(name, _Word(name)) for name in dict.fromkeys((old.name, new.name))]
+        self._schemas = [(schema, None if schema is None else _Word(schema)) for schema in _schemas(draft)]
         self._before = [(view, dict(self._meant(draft, view))) for view in draft.views.values()]
 
     def keep(self, draft: Draft, version: int) -> None:
@@ -60,14 +65,22 @@ class NamesInViews:
         known = {(one.schema, one.name): one.means for one in view.meanings}
         yield from known.items()
         text = view.sql.casefold()
-        for name in dict.fromkeys((self._old.name, self._new.name)):
-            if not _says(text, name):
+        for name, word in self._names:
+            if not word.is_in(text):
                 continue
-            for schema in _schemas(state):
-                if (schema, name) not in known and (schema is None or _says(text, schema)):
+            for schema, before_dot in self._schemas:
+                if (schema, name) not in known and (before_dot is None or before_dot.is_in(text)):
                     meant = natural(state, view, schema, name)
                     if meant is not None:
                         yield (schema, name), meant
+
+
+def forget(draft: Draft, dropped: DatasetKey, version: int) -> None:
+    """Let names mean by themselves again what meant a dropped dataset; views that change by that get this version."""
+    for view in tuple(draft.views.values()):
+        kept = tuple(one for one in view.meanings if one.means != dropped)
+        if len(kept) < len(view.meanings):
+            draft.put_view(replace(view, meanings=kept, version=version))
 
 
 def natural(state: State, view: View, schema: str | None, name: str) -> DatasetKey | None:
@@ -101,7 +114,18 @@ def _schemas(state: State) -> list[str | None]:
     return list(dict.fromkeys((None, _PUBLIC, *state.buckets, *former, *sorted(OLD_PRIMARY))))
 
 
-def _says(text: str, name: str) -> bool:
-    """Whether a text, with its case folded, may have a name as SQL writes it."""
-    written = quoted(name).casefold() or '""'
-    return written in text and re.search(rf"(?<!\w){re.escape(written)}(?!\w)", text) is not None
+class _Word:
+    """A name as SQL writes it, made ready once for the texts of all views."""
+
+    def __init__(self, name: str) -> None:
+        self._written = quoted(name).casefold() or '""'
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        """Made when a text has the letters: there may be thousands of schemas, of which texts say few."""
+        letters = re.escape(self._written)  # they come first, as `re` is fast only at patterns that begin with letters
+        return re.compile(rf"{letters}(?!\w)(?<!\w{letters})")
+
+    def is_in(self, text: str) -> bool:
+        """Whether a text, with its case folded, may have the name."""
+        return self._written in text and self._pattern.search(text) is not None

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from flightserver.catalog.entities import DatasetKey
-from flightserver.errors import Forbidden
+from flightserver.catalog.identities import Privilege
+from flightserver.errors import Forbidden, NotFound
 from flightserver.flight.scoping import index_in, scope_of
 from flightserver.flight.sql import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from flightserver.catalog.identities import Privilege
     from flightserver.flight.middleware import CallContext
     from flightserver.query.service import Queries
 
@@ -149,6 +149,32 @@ def check_ingest(queries: Queries, call: CallContext, key: DatasetKey, *, mode: 
     call.rights.at(newest.access).require_ingest(mode, key, newest.datasets.get(key), evolve=evolve)
 
 
+def still_ingests(
+    queries: Queries, call: CallContext, key: DatasetKey, *, mode: str, evolve: bool = False
+) -> Callable[[], None]:
+    """A check, to be asked right before the commit, that a caller may still bring rows into a dataset.
+
+    Grants follow a dataset that is moved or renamed. Who may insert into it where it is now is told where that is,
+    and not that there is no grant on the name that it had.
+
+    Returns:
+        A function that raises `Forbidden` when the caller may not, and `NotFound` when the dataset that rows are to be
+        added to has moved away, and nothing is in its place.
+    """
+    was = queries.newest().datasets.get(key)
+
+    def check() -> None:
+        newest = queries.newest()
+        if was is not None and mode in _ADDING and key not in newest.datasets:
+            rights = call.rights.at(newest.access)
+            now = rights.key_now(was, newest)
+            if now is not None and rights.may(Privilege.INSERT, now):
+                raise NotFound(f"dataset {key} is {now} by now: nothing was written; send the rows there")
+        check_ingest(queries, call, key, mode=mode, evolve=evolve)
+
+    return check
+
+
 def check_change(queries: Queries, call: CallContext, key: DatasetKey, *privileges: Privilege) -> None:
     """Return when a caller may still change a dataset, or there is none of that name any more.
 
@@ -170,6 +196,9 @@ def check_command(call: CallContext, command: m.Command) -> None:
     call.note.what = type(command).__name__
     COMMANDS[type(command)].check(call, call.note.what, command)
 
+
+_ADDING: Final = frozenset({"append", "create_append", "upsert"})
+"""Modes that keep the rows that are there."""
 
 CALLER: Final = Caller()
 ADMIN: Final = Admin()

@@ -14,7 +14,7 @@ from flightserver.catalog.identities import Privilege
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
-from flightserver.flight.permissions import WRITER, check_change, check_command, check_ingest
+from flightserver.flight.permissions import WRITER, check_change, check_command, check_ingest, still_ingests
 from flightserver.flight.plain import PlainDelete, PlainIngest, PlainUpload, plain_command, table_path
 from flightserver.flight.scoping import scope_of
 from flightserver.flight.sql import messages as m
@@ -173,12 +173,13 @@ class Writing:
         key = DatasetKey(request.bucket, request.dataset)
         call.note.what, call.note.about = call.note.what or f"ingest {request.mode}", str(key)
         check_ingest(self._statements.queries, call, key, mode=request.mode, evolve=request.evolve)
+        allowed = still_ingests(self._statements.queries, call, key, mode=request.mode, evolve=request.evolve)
         self._ingest.check_bucket(request.bucket)
 
         def confirm() -> None:
             """The client may have taken long to send: what it may do and what the name means can be another by then."""
             reader.check()
-            check_ingest(self._statements.queries, call, key, mode=request.mode, evolve=request.evolve)
+            allowed()
 
         if transaction_id is None:
             result = self._ingest.stream(request, SentRows(reader), confirm=confirm)
@@ -205,7 +206,7 @@ class Writing:
             reader.check()
             check_change(self._statements.queries, call, dataset.key, Privilege.DELETE)
 
-        rows = self._streams.delete(dataset.key, keys, operation, confirm=confirm)
+        rows = self._streams.delete(dataset.key, keys, operation, dataset_id=dataset.id, confirm=confirm)
         writer.write(msgspec.json.encode({"dataset": dataset.name, "bucket": dataset.bucket, "rows": rows}))
 
     def _upload(self, call: CallContext, asked: PlainUpload, reader: Any, writer: Any) -> None:

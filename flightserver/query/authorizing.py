@@ -73,13 +73,13 @@ class Needs:
         """As `check`, in a newer version and by its rights.
 
         The statement may be about what has the name by then, or about the dataset that had it, wherever that has moved.
-        If there is neither, the commit will tell.
+        If there is neither, the commit will tell. What a statement makes has the name that it says.
 
         Raises:
             Forbidden: As `check`.
         """
         now = rights.at(newest.access)
-        moved = None if self.dataset is None else now.key_now(self.dataset, newest)
+        moved = None if self.dataset is None or self.makes else now.key_now(self.dataset, newest)
         for key in {self.key, self.key if moved is None else moved}:
             if self.makes or key in newest.datasets or key in newest.views:
                 replace(self, key=key, dataset=newest.datasets.get(key)).check(now)

@@ -14,6 +14,7 @@ from flightserver.catalog.requirements import DatasetAt, DatasetUnchangedSchema,
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import DropView, PutView, RenameDataset
 from flightserver.errors import AlreadyExists, CommitConflict, InvalidRequest, NotFound
+from flightserver.query.following import means_still
 from flightserver.query.keys import with_foreign_key
 from flightserver.query.language import changes as c
 from flightserver.query.wire import wire_schema
@@ -70,6 +71,8 @@ class Definitions:
             except CommitConflict as error:
                 conflict = error
                 scope = scope.again(commits.snapshot())
+                if not means_still(dataset, target, scope):
+                    break
             else:
                 return
         raise conflict
@@ -93,6 +96,8 @@ class Definitions:
             except CommitConflict as error:
                 conflict = error
                 scope = scope.again(commits.snapshot())
+                if not means_still(found, target, scope):
+                    break
             else:
                 return
         raise conflict

@@ -3,12 +3,16 @@
 A name that a caller gives means a dataset when the call begins. A dataset that is moved meanwhile isn't found under
 its key any more, though the name may still mean it: a bare name is looked up in all buckets. What was refused for that
 has changed nothing, so it is done again. A name with the bucket means nothing any more, and the refusal stands.
+
+What is done again is done to the same dataset. A name may mean another one by then, in another bucket, for which nobody
+was asked whether it may be changed.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from flightserver.catalog.entities import View
 from flightserver.errors import CommitConflict, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
@@ -49,6 +53,23 @@ def following(target: TableName, scope: Scope, commits: Commits, act: Callable[[
             if not _has_moved(dataset, target, scope):
                 raise
     raise refusal
+
+
+def means_still(one: Dataset | View, target: TableName, scope: Scope) -> bool:
+    """Whether a name means what it meant when it was authorised, by whatever key; and not what has the name since.
+
+    Args:
+        one: What it meant.
+        target: The name.
+        scope: Where it is looked up now.
+    """
+    try:
+        now = scope.relation(target.name, target.schema)
+    except (InvalidRequest, NotFound):
+        return False
+    if isinstance(one, View) or isinstance(now, View):
+        return type(one) is type(now) and one.key == now.key
+    return one.id == now.id
 
 
 def _has_moved(dataset: Dataset, target: TableName, scope: Scope) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from flightserver.access.rights import UNRESTRICTED
 from flightserver.catalog.entities import DatasetKey, View
 from flightserver.catalog.migration import home
+from flightserver.catalog.quoting import identifier
 from flightserver.errors import InvalidRequest, NotFound
 from flightserver.query.protection import protection
 
@@ -130,15 +131,19 @@ class Scope:
 
     def relation(self, name: str, schema: str | None = None) -> Dataset | View:
         """As `dataset`, for datasets and views."""
-        meant = self.meanings.get((None if schema == BARE else schema, name))
+        written = (None if schema == BARE else schema, name)
+        meant = self.meanings.get(written)
         if meant is not None:
+            if not self.has(*meant):  # where it is now isn't for everyone to know
+                said = identifier(name) if written[0] is None else DatasetKey(written[0], name)
+                raise NotFound(f"what the view reads as {said} doesn't exist, or you may not see it")
             return self.snapshot.relation(meant.name, bucket=meant.bucket)
         if schema in {None, BARE}:
-            if self._has(self.schema, name):
+            if self.has(self.schema, name):
                 return self.snapshot.relation(name, bucket=self.schema)
             schema = PUBLIC
         if schema == PUBLIC:
-            return self.snapshot.relation(name, bucket=self.bucket if self._has(self.bucket, name) else None)
+            return self.snapshot.relation(name, bucket=self.bucket if self.has(self.bucket, name) else None)
         bucket = self.bucket_of(schema)
         if bucket is not None:
             return self.snapshot.relation(name, bucket=bucket)
@@ -158,7 +163,8 @@ class Scope:
             or any(schema == known for known, _ in self.meanings)
         )
 
-    def _has(self, bucket: str | None, name: str) -> bool:
+    def has(self, bucket: str | None, name: str) -> bool:
+        """Whether the snapshot has a dataset or view of this key."""
         if bucket is None:
             return False
         key = DatasetKey(bucket, name)

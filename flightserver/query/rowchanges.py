@@ -21,6 +21,7 @@ from msgspec.structs import replace as changed
 
 from flightserver.catalog.staging import StagedTransaction
 from flightserver.errors import CommitConflict, InvalidRequest
+from flightserver.query.following import means_still
 from flightserver.query.language.building import DELETE, INSERT, UPDATE, change_query, each_once
 from flightserver.query.language.statements import Kind
 from flightserver.query.parameters import BOUND, each_row
@@ -92,12 +93,16 @@ class RowChanges:
         Raises:
             CommitConflict: Others change the same rows again and again, or did once and `retry` is not set.
         """
+        first = work.scope
         for _ in range(ATTEMPTS if retry else 1):
             try:
                 return self._once(work, tables)
             except CommitConflict as error:
                 conflict = error
                 work = replace(work, scope=work.scope.again(commits.snapshot()))
+                target = work.statement.target
+                if target is None or not means_still(first.dataset(target.name, target.schema), target, work.scope):
+                    break
         raise conflict
 
     def _once(self, work: Work, tables: Tables) -> int:

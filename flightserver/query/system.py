@@ -215,10 +215,10 @@ def _is_countable(one: Dataset, scope: Scope) -> bool:
 
 
 def _views(scope: Scope) -> pa.Table:
-    views = scope.snapshot.views.values()
     rows = (
-        (one.bucket, one.name, one.sql, one.version, one.created, one.comment, ", ".join(map(str, one.meanings)))
-        for one in views
+        (one.bucket, one.name, one.sql, one.version, one.created, one.comment, ", ".join(map(str, seen)))
+        for one in scope.snapshot.views.values()
+        for seen in [[each for each in one.meanings if scope.has(*each.means)]]
     )
     return table_of(VIEWS, rows)
 

@@ -95,6 +95,7 @@ class RowStreams:
         keys: pa.Table,
         operation: Operation,
         *,
+        dataset_id: str | None = None,
         confirm: Callable[[], None] | None = None,
     ) -> int:
         """Delete the rows that equal one of these in all columns that they have; returns how many.
@@ -103,20 +104,29 @@ class RowStreams:
             key: Bucket and name of the dataset.
             keys: At least one column of the dataset; those of its primary key, if it has one.
             operation: Who does it.
+            dataset_id: The dataset that is meant; None for the one that has the name when the search begins.
             confirm: Asked right before the commit; what it raises calls it off.
 
         Raises:
             InvalidRequest: The columns aren't the primary key's.
             SchemaMismatch: A column isn't the dataset's, or a value doesn't fit.
+            NotFound: There is no dataset of this name, or none any more.
+            CommitConflict: Another dataset has the name by now, or others change the same rows again and again.
         """
         if confirm is not None:
-            return self.within(Confirmed(self._commits, confirm)).delete(key, keys, operation)
+            return self.within(Confirmed(self._commits, confirm)).delete(key, keys, operation, dataset_id=dataset_id)
         for _ in range(_ATTEMPTS):
             snapshot = self._commits.snapshot()
             recorded = snapshot.operations.get(operation.id)
             if recorded is not None:
                 return recorded.rows
             dataset = snapshot.dataset(key[1], key[0])
+            dataset_id = dataset_id or dataset.id
+            if dataset.id != dataset_id:
+                raise CommitConflict(
+                    f"{dataset.key} is another dataset by now than when this began: nothing was deleted; "
+                    "ask again if this one is meant"
+                )
             given = _keys(dataset, keys)
             scope = Scope(snapshot, given={KEYS: (given.schema, given.to_batches())}, target=dataset)
             sql = _matching(given.schema.names, KEYS)

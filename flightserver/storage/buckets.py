@@ -155,7 +155,10 @@ class Buckets:
             there = self._open.get(bucket.name)
             if there is not None and there.identity == bucket.identity:
                 return there
-            self.replace(bucket)
+            for other in self:  # the catalog has none of its scheme beside it any more
+                if other.url_scheme == bucket.url_scheme:
+                    self.remove(other.name)
+            self.add(bucket)
             return bucket
 
     def add(self, bucket: OpenBucket) -> None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 _PREFIX = "AWS_"
 
@@ -45,6 +45,14 @@ def only_variables(variables: Mapping[str, str] | None = None, *, keep: Collecti
             os.environ.update(said)
             yield
         finally:
-            for name in said:
-                os.environ.pop(name, None)
-            os.environ.update(hidden)
+            # An interruption of the thread may arrive in the middle of it, and of one of the two at most.
+            try:
+                _put_back(said, hidden)
+            finally:
+                _put_back(said, hidden)
+
+
+def _put_back(said: Iterable[str], hidden: Mapping[str, str]) -> None:
+    for name in said:
+        os.environ.pop(name, None)
+    os.environ.update(hidden)

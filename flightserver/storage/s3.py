@@ -66,8 +66,6 @@ _BUFFER_BYTES = 1 << 20
 """What a random reader asks for at least."""
 _FIRST_BACKOFF_SECONDS = 0.1
 _MAX_BACKOFF_SECONDS = 5.0
-_LEAST_SECONDS = 0.05
-"""For which a put is not tried again."""
 
 
 class S3Location(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -182,6 +180,9 @@ class S3Objects:
         self.store = _store(self._access, retries=access.timeouts.retries)
 
         self._once = _store(self._access, retries=0)
+        # Made here and not when it is needed: making one may wait for those who look for credentials.
+        hurried = replace(self._timeouts, request_seconds=self._timeouts.request_seconds / 2)
+        self._hurried = _store(replace(access, timeouts=hurried), retries=0) if hurried.retries else self._once
 
     def get(self, key: str) -> bytes:
         """Return all bytes of an object."""
@@ -213,7 +214,8 @@ class S3Objects:
         for attempt in range(self._timeouts.retries + 1):
             pause = backoff * random.uniform(0.5, 1.5)  # noqa: S311  # no secret: it spreads repeated requests
             try:
-                return self._put_once(key, data, deadline - time.monotonic() if attempt else None)
+                is_last = attempt and time.monotonic() + self._timeouts.request_seconds > deadline
+                return self._put_once(self._hurried if is_last else self._once, key, data)
             except (AlreadyExistsError, PreconditionError):
                 found = self.head(key)
                 if found is not None:
@@ -225,7 +227,7 @@ class S3Objects:
                 raise _no_bucket(key) from error
             except BaseError as error:
                 in_doubt = True
-                is_late = time.monotonic() + pause + _LEAST_SECONDS > deadline
+                is_late = time.monotonic() + pause + self._timeouts.request_seconds / 2 > deadline
                 if is_late or attempt == self._timeouts.retries or is_final(error):
                     raise self._translated(error, "write", key) from error
                 _log.info("put repeated", extra={"key": key, "attempt": attempt + 1})
@@ -233,12 +235,7 @@ class S3Objects:
             backoff = min(2 * backoff, _MAX_BACKOFF_SECONDS)
         raise _given_up("write", key)
 
-    def _put_once(self, key: str, data: bytes, left: float | None) -> ObjectMeta:
-        """Put, once; it may take all of a request's time, but not more than the seconds that are left."""
-        store = self._once
-        if left is not None and left < self._timeouts.request_seconds:
-            timeouts = replace(self._timeouts, request_seconds=max(left, _LEAST_SECONDS))
-            store = _store(replace(self._access, timeouts=timeouts), retries=0)
+    def _put_once(self, store: S3Store, key: str, data: bytes) -> ObjectMeta:
         return self._put_meta(key, len(data), obstore.put(store, key, data, mode="create", use_multipart=False))
 
     def _put_meta(self, key: str, size: int, result: PutResult) -> ObjectMeta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from flightserver.storage.s3 import S3Objects, S3Timeouts
 from flightserver.storage.silence import LOOK_SECONDS, Silence
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flightserver.storage.s3 import S3Access
 
 
@@ -30,4 +33,17 @@ def expect_answer(access: S3Access, key: str) -> None:
             return heard.has_answered
         return True
 
-    access.silence.check(f"read {key!r}", look)
+    access.silence.check(f"read {key!r}", lambda: _is_true_soon(look))
+
+
+def _is_true_soon(look: Callable[[], bool]) -> bool:
+    """Whether a look answers in good time.
+
+    It has a thread of its own: who reads may be interrupted at any moment, and a client may not be made halfway
+    (`flightserver.storage.environment`), nor may a read wait for those who make others.
+    """
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.append(look()), name="bucket-look", daemon=True)
+    thread.start()
+    thread.join(2 * LOOK_SECONDS)
+    return answers == [True]

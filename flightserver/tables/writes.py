@@ -200,7 +200,7 @@ class Tables:
             return False
         dropped = snapshot.dataset(name, bucket)
         try:
-            self._catalog.commit(Transaction(operation, (DropDataset(dropped.bucket, dropped.name),)))
+            self._catalog.commit(Transaction(operation, (DropDataset(dropped.bucket, dropped.name, views=True),)))
         except NotFound:
             if not if_exists:
                 raise

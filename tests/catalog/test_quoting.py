@@ -21,6 +21,8 @@ QUOTED = {
     "a-b": '"a-b"',
     "a.b": '"a.b"',
     "lateral": '"lateral"',
+    "local": '"local"',
+    "only": '"only"',
     "table": '"table"',
     "unnest": '"unnest"',
 }
@@ -36,6 +38,9 @@ def test_a_name_means_itself_where_a_table_is_named(name: str, lakehouse: Lakeho
     for text in (written, str(key)):
         run(lakehouse, f"INSERT INTO {text} VALUES (2)")
         assert rows(lakehouse, f"SELECT max(id) FROM {text}") == [(2,)]
-        run(lakehouse, f"DELETE FROM {text} WHERE id = 2")
+        run(lakehouse, f"UPDATE {text} SET id = 3 WHERE id = 2")
+        run(lakehouse, f"DELETE FROM {text} WHERE id = 3")
+        run(lakehouse, f"ALTER TABLE {text} ADD COLUMN more INTEGER")
+        run(lakehouse, f"ALTER TABLE {text} DROP COLUMN more")
     run(lakehouse, f"DROP TABLE {written}")
     assert list(lakehouse.catalog.snapshot().datasets) == []

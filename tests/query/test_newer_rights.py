@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bucketing import add_bucket
 from query.asking import rows, run
+from tables.moving import move
 
 from flightserver.access.committing import Author
 from flightserver.access.granting import Place
@@ -94,6 +96,20 @@ def test_a_statement_still_commits_where_it_is_allowed(shop: Lakehouse) -> None:
     shop.administration.create_role(by(), "others")
 
     assert shop.queries.update(planned) == 1
+
+
+def test_a_table_is_made_anew_though_the_one_to_replace_has_moved(shop: Lakehouse) -> None:
+    """It is where nothing is allowed; what is made has the name that the statement says."""
+    add_bucket(shop, "stock")
+    add_bucket(shop, "closed")
+    shop.administration.grant(by(), ROLE, list(Privilege), Place("stock", ""))
+    run(shop, "CREATE TABLE stock.orders AS SELECT 1 AS id")
+    planned = shop.queries.plan(Request(sql="CREATE OR REPLACE TABLE stock.orders AS SELECT 3 AS id", rights=bob(shop)))
+    move(shop, "orders", "closed", "stock")
+
+    assert shop.queries.update(planned) == 1
+    assert rows(shop, "SELECT * FROM stock.orders") == [(3,)]
+    assert rows(shop, "SELECT * FROM closed.orders") == [(1,)]
 
 
 def test_rights_that_came_with_a_request_are_made_those_of_what_it_reads(shop: Lakehouse) -> None:

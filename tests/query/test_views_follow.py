@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,11 +15,16 @@ from msgspec.structs import replace
 from query.asking import rows, run
 from tables.moving import before_each_commit, move, operation
 
+from flightserver.access.committing import Author
+from flightserver.access.granting import Place
+from flightserver.access.principal import Principal
 from flightserver.catalog.catalog import Catalog
 from flightserver.catalog.entities import LOCAL, PRIMARY, Bucket, Dataset, DatasetKey, Meaning, View
+from flightserver.catalog.identities import Privilege
 from flightserver.catalog.migration import plan_migration
 from flightserver.catalog.requirements import BucketFits
-from flightserver.catalog.updates import MoveDataset, PutBucket, PutView, RenameBucket, RenameDataset
+from flightserver.catalog.ulid import new_ulid
+from flightserver.catalog.updates import DropDataset, MoveDataset, PutBucket, PutView, RenameBucket, RenameDataset
 from flightserver.errors import CommitConflict, InvalidRequest, NotFound, RequestError
 from flightserver.lakehouse import Lakehouse
 from flightserver.query.namespace import Scope
@@ -113,14 +119,122 @@ def test_another_dataset_of_the_former_name_is_not_read_by_the_view(people: Lake
     assert rows(people, "SELECT * FROM names") == [("Eve",)]
 
 
-def test_a_dataset_that_is_dropped_and_made_again_in_its_new_home_is_read_again(people: Lakehouse) -> None:
+def test_a_dataset_that_is_made_again_in_one_commit_is_still_followed(people: Lakehouse) -> None:
+    run(people, 'CREATE VIEW names AS SELECT name FROM "x".people')
+    move(people, "people", "y", source="x")
+    run(people, """CREATE OR REPLACE TABLE "y".people AS SELECT 'Eve' AS name""")
+    assert rows(people, "SELECT * FROM names") == [("Eve",)]
+    assert meanings(people, "names") == (Meaning("x", "people", DatasetKey("y", "people")),)
+
+
+def test_a_dataset_that_is_dropped_is_not_followed_any_more(people: Lakehouse) -> None:
     run(people, 'CREATE VIEW names AS SELECT name FROM "x".people')
     move(people, "people", "y", source="x")
     run(people, 'DROP TABLE "y".people')
-    with pytest.raises(NotFound, match="there is no dataset 'people' in bucket 'y'"):
+    with pytest.raises(NotFound, match="there is no dataset 'people' in bucket 'x'"):
         run(people, "SELECT * FROM names")
-    run(people, """CREATE TABLE "y".people AS SELECT 'Eve' AS name""")
-    assert rows(people, "SELECT * FROM names") == [("Eve",)]
+    run(people, """CREATE TABLE "y".people AS SELECT 'of y' AS name""")
+    run(people, """CREATE TABLE "x".people AS SELECT 'of x' AS name""")
+    assert rows(people, "SELECT * FROM names") == [("of x",)]
+
+
+def test_tables_that_take_the_place_of_each_other_are_read_when_the_former_is_dropped(people: Lakehouse) -> None:
+    run(people, 'CREATE VIEW names AS SELECT name FROM "x".people ORDER BY id')
+    before = [("Ada",), ("Bob",)]
+    for name in ("Cid", "Dan", "Eve"):
+        run(people, f"""CREATE TABLE "x".people_new AS SELECT 3 AS id, '{name}' AS name""")
+        run(people, 'ALTER TABLE "x".people RENAME TO people_old')
+        run(people, 'ALTER TABLE "x".people_new RENAME TO people')
+        assert rows(people, "SELECT * FROM names") == before
+        run(people, 'DROP TABLE "x".people_old')
+        before = [(name,)]
+        assert rows(people, "SELECT * FROM names") == before
+        assert meanings(people, "names") == ()
+
+
+def test_a_drop_of_before_it_let_names_go_leaves_views_as_they_were(people: Lakehouse) -> None:
+    run(people, 'CREATE VIEW names AS SELECT name FROM "x".people')
+    move(people, "people", "y", source="x")
+    followed = people.catalog.snapshot().views
+    commit(people, DropDataset("y", "people"))
+    assert people.catalog.snapshot().views == followed
+    with pytest.raises(NotFound, match=re.escape('what the view reads as "x".people')):
+        run(people, "SELECT * FROM names")
+
+
+def test_a_drop_changes_only_views_that_followed_what_is_dropped(people: Lakehouse) -> None:
+    run(people, 'CREATE TABLE "x".others AS SELECT 1 AS n')
+    run(people, 'CREATE VIEW both AS SELECT name FROM "x".people, "x".others')
+    run(people, 'CREATE VIEW one AS SELECT n FROM "x".others')
+    for name in ("people", "others"):
+        move(people, name, "y", source="x")
+    made = people.catalog.snapshot().views[DatasetKey(PRIMARY, "one")]
+
+    run(people, 'DROP TABLE "y".people')
+
+    now = people.catalog.snapshot()
+    assert meanings(people, "both") == (Meaning("x", "others", DatasetKey("y", "others")),)
+    assert [view.version for view in now.views.values()] == [now.version, made.version]
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [("people", 'people is "x".staff'), ('"x".people', 'people is "x".staff, "x".people is "x".staff')],
+)
+def test_who_may_not_see_where_a_dataset_is_now_is_not_told_by_its_views(
+    people: Lakehouse, written: str, shown: str
+) -> None:
+    run(people, f'CREATE VIEW "x".names AS SELECT name FROM {written} ORDER BY id')
+    to = people.administration
+    to.create_role(Author("ann", new_ulid()), "clerks")
+    to.grant(Author("ann", new_ulid()), "clerks", [Privilege.SELECT], Place("x", ""))
+    to.create_user(Author("ann", new_ulid()), "ann", roles=["admin"], certificates=["CN=ann"])
+    to.create_user(Author("ann", new_ulid()), "bob", roles=["clerks"])
+    principal = Principal("bob", frozenset({"clerks"}), "password", claimed=frozenset())
+    ask, look = 'SELECT * FROM "x".names', "SELECT name, meanings FROM system.views"
+    run(people, 'ALTER TABLE "x".people RENAME TO staff')
+    assert rows(people, ask, rights=people.access.rights(principal)) == [("Ada",), ("Bob",)]
+    assert rows(people, look, rights=people.access.rights(principal)) == [("names", shown)]
+
+    move(people, "staff", "y", source="x")
+
+    assert rows(people, look, rights=people.access.rights(principal)) == [("names", "")]
+    with pytest.raises(NotFound) as refused:
+        run(people, ask, rights=people.access.rights(principal))
+    assert f"what the view reads as {written} doesn't exist, or you may not see it" in str(refused.value)
+    assert '"y"' not in str(refused.value)
+    assert "staff" not in str(refused.value)
+
+
+def test_what_a_name_means_is_shown_as_sql_writes_it(people: Lakehouse) -> None:
+    run(people, 'CREATE TABLE "x"."Only One" AS SELECT 1 AS n')
+    run(people, 'CREATE VIEW v AS SELECT n FROM "Only One"')
+    run(people, 'ALTER TABLE "x"."Only One" RENAME TO only')
+    assert rows(people, "SELECT meanings FROM system.views") == [('"Only One" is "x"."only"',)]
+
+
+def test_names_are_found_in_texts_as_words() -> None:
+    texts = ["t", "x.t", "xx.t", "x.tt", "t_ t", "_t", "été", "x.t.n", '"x"."t"', "(t)", "t t_t"]
+    views = [View(PRIMARY, f"v{number}", text, b"", NOON) for number, text in enumerate(texts)]
+    catalog = Catalog.open(MemoryObjects())
+    catalog.commit(transaction(PutBucket(Bucket("x", LOCAL)), *map(PutView, views)))
+    catalog.commit(transaction(create("t", bucket="x")))
+    catalog.commit(transaction(RenameDataset("x", "t", "u", views=True)))
+    said = {view.sql: [each.schema for each in view.meanings] for view in catalog.snapshot().views.values()}
+    bare, both = [None], [None, "x"]
+    assert said == {
+        "t": bare,
+        "x.t": both,
+        "xx.t": bare,
+        "x.tt": [],
+        "t_ t": bare,
+        "_t": [],
+        "été": [],
+        "x.t.n": both,
+        '"x"."t"': both,
+        "(t)": bare,
+        "t t_t": bare,
+    }
 
 
 def test_a_moved_dataset_does_not_hide_another_from_a_view(people: Lakehouse) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.flight as fl
@@ -16,13 +17,16 @@ import pytest
 from security.calls import answered, sql_action
 from security.test_policy_escapes import answer, in_order, refusal, shows_nothing_hidden
 from security.world import ANALYST, SEEN_BY_EVE, TESTER, User, by, command
+from tables.moving import move
 
 from flightserver.access.granting import Place
 from flightserver.access.rights import AccessControl
 from flightserver.catalog.identities import READER, Policy, Privilege
+from flightserver.catalog.transaction import Confirmed
 from flightserver.flight.listening import Listener
 from flightserver.flight.service import Service
 from flightserver.lakehouse import Lakehouse
+from flightserver.query.upserts import RowStreams
 from flightserver.settings import load_settings
 
 if TYPE_CHECKING:
@@ -34,6 +38,10 @@ SEEN = in_order(SEEN_BY_EVE)
 FORBIDDEN, ABSENT = "FS-2002", "FS-1004"
 ERRORS = (pa.ArrowException, OSError, ValueError)
 ONE_ROW = pa.table({"x": [1]})
+NOTE = pa.table({"id": [3], "text": ["three"]})
+KEY = pa.table({"id": [1]})
+NOTES = Place("testing", "notes")
+ON_DATASETS = [one for one in Privilege if one is not Privilege.CREATE]
 
 
 @dataclasses.dataclass
@@ -252,6 +260,125 @@ def test_a_dataset_of_the_same_name_is_not_the_one_that_was_allowed(world: World
         writer.close()
 
     assert root.rows("SELECT count(*) FROM testing.notes") == [(2,)]
+
+
+@pytest.fixture
+def tess(world: World) -> User:
+    """Somebody who may do everything with the notes, and nothing else."""
+    world.lakehouse.administration.revoke(by(), TESTER, None, Place("testing"))
+    world.lakehouse.administration.grant(by(), TESTER, ON_DATASETS, NOTES)
+    return world["tess"]
+
+
+COMMIT = (Confirmed, "commit")
+"""All that a call has sent or named is read."""
+
+DELETE = (RowStreams, "delete")
+"""The keys are read; for the rows nobody has looked yet."""
+
+
+def before(step: tuple[type, str], change: Callable[[], object]) -> Any:
+    """Change something once, between what a call was allowed to do and this step of it."""
+    real = getattr(*step)
+    left = [change]
+
+    def first(*args: Any, **options: Any) -> Any:
+        if left:
+            left.pop()()
+        return real(*args, **options)
+
+    return patch.object(*step, first)
+
+
+def sent(user: User, **asked: str) -> None:
+    table = KEY if "delete" in asked else NOTE
+    user.put(fl.FlightDescriptor.for_command(json.dumps({**asked, "bucket": "testing"}).encode()), table)
+
+
+def loaded(world: World, user: User, action: str, **asked: str) -> None:
+    """Ask for an action about the notes, with an upload of rows or keys."""
+    with world.lakehouse.uploads.start("rows.csv", user=user.name) as upload:
+        upload.write(b"id\n1\n" if action == "dataset.delete" else b"id,text\n3,three\n")
+        source = upload.finish().id
+    user.call(action, {"dataset": "notes", "bucket": "testing", "source": source, **asked})
+
+
+DELETING: dict[str, Callable[[World, User], object]] = {
+    "sent keys": lambda _, user: sent(user, delete="notes"),
+    "uploaded keys": lambda world, user: loaded(world, user, "dataset.delete"),
+    "keys in the request": lambda _, user: user.call(
+        "dataset.delete", {"dataset": "notes", "bucket": "testing", "keys": [{"id": 1}]}
+    ),
+}
+"""Ways to delete the note 1."""
+
+ADDING: dict[str, Callable[[World, User], object]] = {
+    "sent by path": lambda _, user: user.put(fl.FlightDescriptor.for_path("testing", "notes"), NOTE),
+    "sent to append": lambda _, user: sent(user, ingest="notes", mode="append"),
+    "sent to upsert": lambda _, user: sent(user, ingest="notes", mode="upsert"),
+    "uploaded to append": lambda world, user: loaded(world, user, "ingest.file", mode="append"),
+    "uploaded to upsert": lambda world, user: loaded(world, user, "dataset.upsert"),
+}
+"""Ways to add the note 3."""
+
+
+@pytest.mark.parametrize("step", [DELETE, COMMIT])
+@pytest.mark.parametrize("way", DELETING)
+def test_rows_are_deleted_only_as_long_as_that_is_allowed(
+    world: World, tess: User, way: str, step: tuple[type, str]
+) -> None:
+    """The keys may have taken long to come."""
+    administration = world.lakehouse.administration
+    with (
+        before(step, lambda: administration.revoke(by(), TESTER, ON_DATASETS, NOTES)),
+        pytest.raises(ERRORS, match=FORBIDDEN),
+    ):
+        DELETING[way](world, tess)
+    assert world["root"].rows("SELECT id FROM testing.notes ORDER BY id") == [(1,), (2,)]
+
+    administration.grant(by(), TESTER, ON_DATASETS, NOTES)
+    DELETING[way](world, tess)
+    assert world["root"].rows("SELECT id FROM testing.notes") == [(2,)]
+
+
+@pytest.mark.parametrize("step", [DELETE, COMMIT])
+@pytest.mark.parametrize("way", DELETING)
+def test_rows_are_deleted_of_no_other_dataset_that_has_the_name_by_then(
+    world: World, root: User, way: str, step: tuple[type, str]
+) -> None:
+    """Not even for an administrator, who may do that: it isn't what was asked."""
+
+    def swap() -> None:
+        world.sql("ALTER TABLE testing.notes RENAME TO own", "CREATE TABLE testing.notes AS SELECT * FROM testing.own")
+
+    with before(step, swap), pytest.raises(ERRORS, match="another dataset by now"):
+        DELETING[way](world, root)
+
+    assert [root.rows(f"SELECT id FROM testing.{one} ORDER BY id") for one in ("notes", "own")] == [[(1,), (2,)]] * 2
+
+
+@pytest.mark.parametrize("way", ADDING)
+def test_who_sends_rows_is_told_where_the_dataset_is_by_now(world: World, tess: User, way: str) -> None:
+    """The grants have followed it, so that there is none left on the name that the rows were sent to."""
+    with (
+        before(COMMIT, lambda: move(world.lakehouse, "notes", "primary", "testing")),
+        pytest.raises(ERRORS, match=rf"is \"primary\"\.notes by now.*{ABSENT}"),
+    ):
+        ADDING[way](world, tess)
+
+    assert tess.rows("SELECT id FROM primary.notes ORDER BY id") == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("way", ADDING)
+def test_who_may_not_insert_any_more_is_not_told_where_the_dataset_is(world: World, tess: User, way: str) -> None:
+    def move_and_revoke() -> None:
+        move(world.lakehouse, "notes", "primary", "testing")
+        world.lakehouse.administration.revoke(by(), TESTER, ON_DATASETS, Place("primary", "notes"))
+
+    with before(COMMIT, move_and_revoke), pytest.raises(ERRORS, match=FORBIDDEN) as refused:
+        ADDING[way](world, tess)
+
+    assert "primary" not in str(refused.value)
 
 
 def test_administrators_of_before_administer_nothing(world: World, two: Two, root: User) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flightserver.errors import AlreadyExists, NotFound
@@ -70,3 +72,25 @@ def test_a_url_names_bucket_and_key() -> None:
 
 def test_characters_that_mean_something_in_a_url_are_quoted() -> None:
     assert bucket("primary").url("datasets/a b%20?#/") == "lakehouse-primary://data/datasets/a%20b%2520%3F%23/"
+
+
+def test_a_bucket_that_is_there_by_now_takes_the_scheme_of_one_that_is_not_any_more() -> None:
+    """As when another server has renamed `x-y` to `x_y`."""
+    buckets = Buckets()
+    buckets.add(bucket("x-y"))
+    renamed = bucket("x_y")
+    buckets.load_by(lambda name: renamed if name == "x_y" else None, lambda _: True)
+
+    assert buckets.get("x_y") is renamed
+    assert list(buckets) == [renamed]
+
+
+def test_a_bucket_whose_name_is_anothers_by_now_is_opened_anew() -> None:
+    buckets = Buckets()
+    former, current = (replace(bucket("a"), identity=each) for each in ("made first", "made then"))
+    buckets.add(former)
+    assert buckets.get("a") is former
+
+    buckets.load_by(lambda _: current, lambda one: one.identity == current.identity)
+
+    assert buckets.get("a") is buckets.get("a") is current

@@ -11,11 +11,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from flightserver.federation.aws import client
+from flightserver.storage import environment
 from flightserver.storage.environment import environment_lock, only_variables
 from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Objects, S3Timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
 HOSTILE = {
     "AWS_ALLOW_HTTP": "true",
@@ -123,3 +124,22 @@ def test_one_block_at_a_time_changes_variables() -> None:
         thread.join()
 
     assert sorted(map(sorted, seen)) == sorted([f"AWS_{number}"] for number in range(20))
+
+
+def test_an_interruption_while_they_are_put_back_loses_none(hostile: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001  # sets variables
+    """The watchdog interrupts threads at any moment, and a client may be made on one of them."""
+    before, put_back = of_aws(), environment._put_back  # it is interrupted here
+    interrupted: list[bool] = []
+
+    def interrupt_once(said: Iterable[str], hidden: Mapping[str, str]) -> None:
+        if not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        put_back(said, hidden)
+
+    monkeypatch.setattr(environment, "_put_back", interrupt_once)
+    with pytest.raises(KeyboardInterrupt), only_variables({"AWS_REGION": "moon-1"}):
+        assert of_aws() == {"AWS_REGION": "moon-1"}
+
+    assert of_aws() == before
+    assert not environment_lock.locked()

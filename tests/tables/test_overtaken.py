@@ -10,11 +10,12 @@ from query.asking import count, many_bound, rows, run
 from tables.moving import TRIPS, before_each_commit, dataset, files, move, operation, trips
 
 from flightserver.access.principal import Principal
-from flightserver.access.rights import Rights
+from flightserver.access.rights import UNRESTRICTED, Rights
 from flightserver.catalog.entities import DatasetKey
 from flightserver.catalog.identities import AccessState, Grant, Privilege, Role
 from flightserver.errors import CommitConflict, Forbidden, NotFound
 from flightserver.ingest.service import StreamRequest
+from flightserver.query.request import Request
 from flightserver.tables.compaction import CompactResult
 
 if TYPE_CHECKING:
@@ -116,3 +117,30 @@ def test_a_compaction_that_is_overtaken_by_a_move_goes_on_where_the_dataset_is_n
     assert isinstance(done, CompactResult)
     assert (done.key, done.files_after, done.starts) == (DatasetKey("archive", "trips"), 1, 2)
     assert rows(trips, TRIPS) == before
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE trips SET zone = 99",
+        "DELETE FROM trips WHERE id > 0",
+        "MERGE INTO trips USING (SELECT 1 AS id) AS gone ON trips.id = gone.id WHEN MATCHED THEN DELETE",
+        "ALTER TABLE trips ADD COLUMN more BIGINT",
+        "COMMENT ON TABLE trips IS 'of others'",
+        "INSERT INTO trips VALUES (7, 7)",
+        "TRUNCATE TABLE trips",
+    ],
+)
+@pytest.mark.parametrize("change", ['DROP TABLE "archive".trips', 'ALTER TABLE "archive".trips RENAME TO trips_old'])
+def test_what_is_overtaken_never_changes_another_dataset_that_the_name_means_by_then(
+    trips: Lakehouse, sql: str, change: str
+) -> None:
+    run(trips, 'CREATE TABLE "archive".trips AS SELECT 1 AS id, 2 AS zone')
+    before = dataset(trips, "trips")
+    planned = trips.queries.plan(Request(sql=sql, rights=UNRESTRICTED, bucket="archive"))
+
+    run(trips, change)
+    with pytest.raises((CommitConflict, NotFound)):
+        trips.queries.update(planned)
+
+    assert dataset(trips, "trips") == before

@@ -18,7 +18,7 @@ from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
 from flightserver.flight.actions.ingest import IngestFileRequest, IngestFileResponse, load_file
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
-from flightserver.flight.permissions import Ingesting, OnDataset
+from flightserver.flight.permissions import Ingesting, OnDataset, check_change
 from flightserver.flight.scoping import dataset_of
 from flightserver.ingest.uploads import is_upload_id
 from flightserver.query.request import Request
@@ -159,7 +159,12 @@ class ChangeActions:
         one = dataset_of(self._lakehouse.queries, call, request)
         keys = self._keys(one, request, call.user)
         operation = Operation(id=new_ulid(), kind="delete", detail=str(one.key), user=call.user)
-        rows = self._lakehouse.streams.delete(one.key, keys, operation)
+
+        def confirm() -> None:
+            """A source of keys may take long to read: what the caller may do can be another by then."""
+            check_change(self._lakehouse.queries, call, one.key, Privilege.DELETE)
+
+        rows = self._lakehouse.streams.delete(one.key, keys, operation, dataset_id=one.id, confirm=confirm)
         if request.source is not None and is_upload_id(request.source):
             self._lakehouse.uploads.discard(request.source)
         yield ChangedRows(dataset=one.name, bucket=one.bucket, rows=rows)

@@ -13,7 +13,7 @@ from flightserver.catalog.entities import DatasetKey
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
-from flightserver.flight.permissions import Ingesting, check_ingest
+from flightserver.flight.permissions import Ingesting, still_ingests
 from flightserver.ingest.service import FileRequest
 from flightserver.query.request import Request
 
@@ -79,7 +79,7 @@ def load_file(
         primary_key=request.primary_key,
         evolve=request.evolve,
         buckets=visible_buckets(queries, call),
-        confirm=lambda: check_ingest(queries, call, key, mode=request.mode, evolve=request.evolve),
+        confirm=still_ingests(queries, call, key, mode=request.mode, evolve=request.evolve),
     )
     for answer in _with_progress(ingest, job):
         if isinstance(answer, IngestFileResponse):
