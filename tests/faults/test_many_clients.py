@@ -48,10 +48,6 @@ MEMORY = 1536
 HEALTH_SECONDS = 10
 """The timeout of a patient health check; the machine has two cores, and the clients use both."""
 
-DISCONNECTED = "Stream removed (Socket closed)"
-MOST_DISCONNECTED = CLIENTS // 50
-"""Connections that end without an answer while the server lives: seen at two of 200 clients in one of 350 crowds."""
-
 MIB = 1024 * 1024
 CROWD = Path(__file__).with_name("crowd.py")
 LIMITS = {"FLIGHTSERVER_SERVER_MAX_CALLS": str(MAX_CALLS), "FLIGHTSERVER_QUERY_MEMORY_BYTES": str(512 * MIB)}
@@ -201,10 +197,9 @@ def test_a_crowd_is_answered_or_refused_and_the_server_stays_bounded(server: Ser
     with watched(server) as watch:
         outcomes = ask_at_once(server, CLIENTS)
 
-    disconnected = sum(count for outcome, count in outcomes.items() if DISCONNECTED in outcome)
-    others = {outcome for outcome in outcomes if DISCONNECTED not in outcome}
-    if server.process.poll() is not None or disconnected > MOST_DISCONNECTED or not others <= {"ok", "FS-3002"}:
-        pytest.fail(f"{dict(outcomes)}; the server ended with, and wrote: {server.stop()}")
+    if not set(outcomes) <= {"ok", "FS-3002"}:
+        lived = server.process.poll() is None
+        pytest.fail(f"{dict(outcomes)}; the server lived: {lived}, ended with and wrote: {server.stop()}")
     assert outcomes["ok"] >= MAX_CALLS // 2
     assert sum(outcomes.values()) == CLIENTS
     assert set(watch.health) == {"ok\n"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.request
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +12,20 @@ import pyarrow as pa
 import pytest
 from flightclient import LifecycleRule, Progress, S3Place, indexes, places
 from flightclient.errors import InvalidRequest, NotFound, ProtocolError
-from flightclient.indexes import Index, MovedIndex, RefreshedIndex
+from flightclient.indexes import Index, RefreshedIndex
 from flightclient.places import (
     Bucket,
     BucketCheck,
     BucketList,
     BucketUsage,
     Collected,
-    DatasetUsage,
     DroppedBucket,
     KindUsage,
     Lifecycle,
     Migrated,
     Mirrored,
     MovedDataset,
+    MovedIndex,
     PresignedUrl,
     PutLimits,
 )
@@ -99,7 +99,15 @@ def test_a_dataset_is_moved_mirrored_counted_and_collected(client: Client) -> No
     seen: list[Progress] = []
 
     moved = client.buckets.move("pets", "testing", bucket="primary", progress=seen.append)
-    assert moved == MovedDataset("pets", "testing", "primary", written.version + 1, moved.objects, moved.bytes, 0)
+    assert moved == MovedDataset(
+        dataset="pets",
+        bucket="testing",
+        moved_from="primary",
+        version=written.version + 1,
+        objects=moved.objects,
+        bytes=moved.bytes,
+        already=0,
+    )
     assert (seen[-1].stage, seen[-1].done) == ("copy", seen[-1].total)
 
     mirrored = client.buckets.mirror("testing", "pets")
@@ -111,7 +119,8 @@ def test_a_dataset_is_moved_mirrored_counted_and_collected(client: Client) -> No
     assert not client.buckets.mirror("testing", "pets", continuous=False).continuous
 
     usage = client.buckets.usage("testing")
-    assert usage.datasets == (DatasetUsage("pets", "testing", moved.objects, moved.bytes, 0, 0),)
+    held = {"bucket": "testing", "objects": moved.objects, "bytes": moved.bytes}
+    assert [asdict(one) for one in usage.datasets] == [{"dataset": "pets", **held, "past_objects": 0, "past_bytes": 0}]
     assert (usage.objects, usage.bytes, usage.indexes) == (moved.objects, moved.bytes, ())
     assert KindUsage("datasets", moved.objects, moved.bytes) in usage.kinds
 

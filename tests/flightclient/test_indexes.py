@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from flightclient.errors import DimensionMismatch, InvalidRequest, NotFound
-from flightclient.indexes import Index, IndexState, MovedIndex
+from flightclient.indexes import Index, IndexState
+from flightclient.places import MovedIndex
 
 if TYPE_CHECKING:
     from flightclient import Client
@@ -141,8 +143,20 @@ def test_an_index_from_its_creation_to_its_end(client: Client) -> None:
     client.query("CREATE TABLE docs AS SELECT 1 AS id, [1.0, 0.0] AS embedding")
 
     made = client.indexes.create(NAME, "docs", "embedding", "l2", dimension=2, precision="float16", bucket="primary")
-    about = ("docs", "primary", "embedding", "l2", 2, "float16")
-    assert made == Index(NAME, "primary", *about, vectors=1, skipped=0, bytes=made.bytes, version=made.version)
+    assert made == Index(
+        index=NAME,
+        bucket="primary",
+        dataset="docs",
+        dataset_bucket="primary",
+        column="embedding",
+        metric="l2",
+        dimension=2,
+        precision="float16",
+        vectors=1,
+        skipped=0,
+        bytes=made.bytes,
+        version=made.version,
+    )
 
     client.query("INSERT INTO docs VALUES (2, [0.0, 1.0])")
     refreshed = client.indexes.refresh(NAME)
@@ -150,12 +164,20 @@ def test_an_index_from_its_creation_to_its_end(client: Client) -> None:
     assert not client.indexes.refresh(NAME).rebuilt
 
     moved = client.indexes.move(NAME, "archive")
-    assert moved == MovedIndex(NAME, "archive", "primary", moved.version, 1, refreshed.bytes, 0)
+    assert moved == MovedIndex(
+        index=NAME,
+        bucket="archive",
+        moved_from="primary",
+        version=moved.version,
+        objects=1,
+        bytes=refreshed.bytes,
+        already=0,
+    )
     assert client.search(f'archive."{NAME}"', [0, 1], 1)["id"].to_pylist() == [2]
 
     [state] = client.indexes.list()
-    numbers = (2, 0, refreshed.bytes, 0)
-    assert state == IndexState(NAME, "archive", *about, *numbers, moved.version, state.created)
+    now = {**asdict(made), "bucket": "archive", "vectors": 2, "bytes": refreshed.bytes, "version": moved.version}
+    assert state == IndexState(**now, unindexed_rows=0, created=state.created)
     assert before <= state.created <= datetime.now(UTC)
 
     client.indexes.drop(NAME, bucket="archive")

@@ -12,7 +12,7 @@ It needs pyarrow only. Errors are those of `flightclient.errors`.
 
 from flightclient.client import Client, connect
 from flightclient.errors import FlightclientError
-from flightclient.indexes import Index, IndexState, MovedIndex, RefreshedIndex
+from flightclient.indexes import DescribedIndex, Index, IndexState, RefreshedIndex
 from flightclient.pages import PagedResult
 from flightclient.places import (
     Bucket,
@@ -24,13 +24,16 @@ from flightclient.places import (
     DatasetUsage,
     DroppedBucket,
     DuplicateName,
+    Held,
     IndexUsage,
     KindUsage,
     Lifecycle,
     LifecycleRule,
     Migrated,
     Mirrored,
+    Moved,
     MovedDataset,
+    MovedIndex,
     PresignedUrl,
     PutLimits,
     S3Place,
@@ -47,9 +50,11 @@ __all__ = [
     "Client",
     "Collected",
     "DatasetUsage",
+    "DescribedIndex",
     "DroppedBucket",
     "DuplicateName",
     "FlightclientError",
+    "Held",
     "Index",
     "IndexState",
     "IndexUsage",
@@ -59,6 +64,7 @@ __all__ = [
     "LifecycleRule",
     "Migrated",
     "Mirrored",
+    "Moved",
     "MovedDataset",
     "MovedIndex",
     "PagedResult",

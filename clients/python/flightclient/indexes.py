@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from flightclient.actions import given, result
 from flightclient.commands import query_command
+from flightclient.places import MovedIndex
 from flightclient.results import decode_result
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ _LIST = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
-    """A vector index.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribedIndex:
+    """What a vector index is about.
 
     Attributes:
         index: Its name.
@@ -35,9 +36,6 @@ class Index:
         metric: `cosine`, `l2` or `dot`.
         dimension: Numbers of a vector.
         precision: Of the numbers that are kept: `float32` or `float16`.
-        vectors: How many are in the index.
-        skipped: How many rows have none that fits.
-        bytes: Size of the object that holds it.
         version: The commit that last changed it.
     """
 
@@ -49,78 +47,46 @@ class Index:
     metric: str
     dimension: int
     precision: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index(DescribedIndex):
+    """A vector index as it was made.
+
+    Attributes:
+        vectors: How many are in the index.
+        skipped: How many rows have none that fits.
+        bytes: Size of the object that holds it.
+    """
+
     vectors: int
     skipped: int
     bytes: int
-    version: int
 
 
-@dataclass(frozen=True, slots=True)
-class IndexState:
-    """A vector index, and how much of its dataset it has.
-
-    `vectors`, `skipped`, `bytes` and `unindexed_rows` are None where they would tell of rows that policies hide.
-
-    Attributes:
-        index: Its name.
-        bucket: Its home.
-        dataset: What it is about.
-        dataset_bucket: The home of that.
-        column: The column of vectors; None when it was dropped.
-        metric: `cosine`, `l2` or `dot`.
-        dimension: Numbers of a vector.
-        precision: Of the numbers that are kept: `float32` or `float16`.
-        vectors: How many are in the index.
-        skipped: How many rows have none that fits.
-        bytes: Size of the object that holds it.
-        unindexed_rows: Rows that came, or were rewritten, since it was built.
-        version: The commit that last changed it.
-        created: When it was made.
-    """
-
-    index: str
-    bucket: str
-    dataset: str
-    dataset_bucket: str
-    column: str | None
-    metric: str
-    dimension: int
-    precision: str
-    vectors: int | None
-    skipped: int | None
-    bytes: int | None
-    unindexed_rows: int | None
-    version: int
-    created: datetime
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshedIndex(Index):
     """A vector index; `rebuilt` says whether there was anything to do."""
 
     rebuilt: bool
 
 
-@dataclass(frozen=True, slots=True)
-class MovedIndex:
-    """A vector index that has another home.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexState(DescribedIndex):
+    """A vector index, and how much of its dataset it has; None where that would tell of rows that policies hide.
 
     Attributes:
-        index: Its name.
-        bucket: The new home.
-        moved_from: The old one.
-        version: The commit that moved it.
-        objects: How many were copied; `bytes` likewise.
-        already: How many more were there.
+        vectors: As those of `Index`; `skipped` and `bytes` likewise.
+        unindexed_rows: Rows that came, or were rewritten, since it was built.
+        created: When it was made.
     """
 
-    index: str
-    bucket: str
-    moved_from: str
-    version: int
-    objects: int
-    bytes: int
-    already: int
+    vectors: int | None
+    skipped: int | None
+    bytes: int | None
+    unindexed_rows: int | None
+    created: datetime
 
 
 class Indexes:

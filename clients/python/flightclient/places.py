@@ -118,16 +118,15 @@ class KindUsage:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetUsage:
-    """What a dataset has in a bucket: its newest version, and in `past_` what only earlier versions name.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What something has in a bucket: its newest version, and in `past_` what only earlier versions name.
 
     Attributes:
-        dataset: Its name.
         bucket: Its home, which may be another bucket by now.
+        objects: How many; `bytes` is their size.
     """
 
-    dataset: str
     bucket: str
     objects: int
     bytes: int
@@ -135,16 +134,18 @@ class DatasetUsage:
     past_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class IndexUsage:
-    """What a vector index has in a bucket; as `DatasetUsage`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetUsage(Held):
+    """What the dataset of this name has in a bucket."""
+
+    dataset: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexUsage(Held):
+    """What the vector index of this name has in a bucket."""
 
     index: str
-    bucket: str
-    objects: int
-    bytes: int
-    past_objects: int
-    past_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,26 +251,38 @@ class Migrated:
     duplicates: tuple[DuplicateName, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MovedDataset:
-    """A dataset that has another home.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What has another home.
 
     Attributes:
-        dataset: Its name.
         bucket: The new home.
         moved_from: The old one.
-        version: Of the dataset.
+        version: The commit that moved it.
         objects: How many were copied; `bytes` likewise.
         already: How many more were there.
     """
 
-    dataset: str
     bucket: str
     moved_from: str
     version: int
     objects: int
     bytes: int
     already: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovedDataset(Moved):
+    """The dataset of this name has another home."""
+
+    dataset: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovedIndex(Moved):
+    """The vector index of this name has another home."""
+
+    index: str
 
 
 Contents = Literal["keep", "delete"]
