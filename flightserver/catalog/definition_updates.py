@@ -15,7 +15,7 @@ from flightserver.catalog.entities import (
     check_dataset_name,
 )
 from flightserver.catalog.update_base import BaseUpdate, DatasetUpdate, check_free
-from flightserver.catalog.view_names import NamesInViews
+from flightserver.catalog.view_names import NamesInViews, forget
 from flightserver.errors import AlreadyExists, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
@@ -158,10 +158,11 @@ class PutView(BaseUpdate, frozen=True, tag="put_view"):
 
 
 class DropView(BaseUpdate, frozen=True, tag="drop_view"):
-    """Forget a view."""
+    """Forget a view. With `views`, names in others that followed it mean again what the catalog has by them."""
 
     bucket: str
     name: str
+    views: bool = False
 
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Remove the view."""
@@ -170,6 +171,8 @@ class DropView(BaseUpdate, frozen=True, tag="drop_view"):
             msg = f"there is no view {key}: it was dropped or never created"
             raise NotFound(msg)
         draft.drop_view(key)
+        if self.views:
+            forget(draft, {key}, version)
 
     def touches(self, key: DatasetKey) -> bool:
         """Whether it is this view."""

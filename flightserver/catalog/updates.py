@@ -103,9 +103,10 @@ class PutBucket(BaseUpdate, frozen=True, tag="put_bucket"):
 
 
 class DropBucket(BaseUpdate, frozen=True, tag="drop_bucket"):
-    """Forget a bucket, and the datasets and indexes in it. Objects aren't touched."""
+    """Forget a bucket, and the datasets and indexes in it. Objects aren't touched. `views` is that of `DropDataset`."""
 
     name: str
+    views: bool = False
 
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Remove the bucket and what is in it."""
@@ -122,6 +123,8 @@ class DropBucket(BaseUpdate, frozen=True, tag="drop_bucket"):
         for key in [key for key in draft.indexes if key.bucket == self.name]:
             draft.drop_index(key)
         draft.drop_bucket(self.name)
+        if self.views:
+            forget(draft, {dataset.key for dataset in datasets}, version)
 
     def touches(self, key: DatasetKey) -> bool:
         """Whether the dataset is in the bucket."""
@@ -150,18 +153,23 @@ class DropDataset(DatasetUpdate, frozen=True, tag="drop_dataset"):
     """Forget a dataset and its indexes. Objects aren't touched.
 
     With `views`, names in views that followed it mean again what the catalog has by them; commits of before there was
-    that don't say so, nor does one that makes it again.
+    that don't say so, nor does one that makes it again. With `id`, it is this one, and not another that was given the
+    name since whoever drops it looked.
     """
 
     views: bool = False
+    id: str = ""
 
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Remove the dataset."""
         dataset = self.find(draft)
+        if self.id and dataset.id != self.id:
+            msg = f"the dataset that was called {dataset.key} isn't any more, and another has the name: drop that one anew"
+            raise NotFound(msg)
         drop_indexes_of(draft, [dataset.id])
         draft.drop_dataset(dataset.key)
         if self.views:
-            forget(draft, dataset.key, version)
+            forget(draft, {dataset.key}, version)
 
 
 class AppendSegments(DatasetUpdate, frozen=True, tag="append_segments"):

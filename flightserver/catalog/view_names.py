@@ -26,7 +26,7 @@ from flightserver.catalog.migration import home
 from flightserver.catalog.quoting import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from flightserver.catalog.draft import Draft, State
     from flightserver.catalog.entities import View
@@ -75,10 +75,13 @@ class NamesInViews:
                         yield (schema, name), meant
 
 
-def forget(draft: Draft, dropped: DatasetKey, version: int) -> None:
-    """Let names mean by themselves again what meant a dropped dataset; views that change by that get this version."""
+def forget(draft: Draft, dropped: Collection[DatasetKey], version: int) -> None:
+    """Let names that meant dropped datasets or views mean something by themselves again.
+
+    Views that change by that get this version.
+    """
     for view in tuple(draft.views.values()):
-        kept = tuple(one for one in view.meanings if one.means != dropped)
+        kept = tuple(one for one in view.meanings if one.means not in dropped)
         if len(kept) < len(view.meanings):
             draft.put_view(replace(view, meanings=kept, version=version))
 

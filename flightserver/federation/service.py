@@ -211,9 +211,9 @@ class BucketService:
             _check_reachable(opened)
         if bucket.lifecycle:
             _withdraw(opened, bucket)
-        dropped = tuple(DropView(key.bucket, key.name) for key in views)
+        dropped = tuple(DropView(key.bucket, key.name, views=True) for key in views)
         requirements = (BucketUnchanged(bucket), BucketHolds(name, names))
-        self._catalog.commit(Transaction(operation, (*dropped, DropBucket(name)), requirements))
+        self._catalog.commit(Transaction(operation, (*dropped, DropBucket(name, views=True)), requirements))
         self._keeper.refresh()
         deleted = 0
         if contents == DELETE:

@@ -157,7 +157,7 @@ class Definitions:
             raise
         if not isinstance(found, View):
             raise InvalidRequest(f"{found.key} is a table: DROP TABLE drops it")
-        commits.commit(Transaction(operation, (DropView(found.bucket, found.name),)))
+        commits.commit(Transaction(operation, (DropView(found.bucket, found.name, views=True),)))
 
     def _comment_view(self, view: View, comment: c.Comment, commits: Commits, operation: Operation) -> None:
         if comment.column is not None:

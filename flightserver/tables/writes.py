@@ -199,8 +199,9 @@ class Tables:
         if if_exists and DatasetKey(bucket, name) not in snapshot.datasets:
             return False
         dropped = snapshot.dataset(name, bucket)
+        update = DropDataset(dropped.bucket, dropped.name, views=True, id=dropped.id)
         try:
-            self._catalog.commit(Transaction(operation, (DropDataset(dropped.bucket, dropped.name, views=True),)))
+            self._catalog.commit(Transaction(operation, (update,)))
         except NotFound:
             if not if_exists:
                 raise
