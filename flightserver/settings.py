@@ -108,7 +108,7 @@ class BucketSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expire_seconds: Annotated[float, msgspec.Meta(gt=0)] = 3600.0
     """Between two looks at what lifecycle rules say has expired."""
     mirror_seconds: Annotated[float, msgspec.Meta(gt=0)] = 60.0
-    """Between two looks at the buckets of which `rescue` is kept a mirror."""
+    """Between two looks at the buckets and datasets of which `rescue` is kept a mirror."""
     connect_seconds: Annotated[float, msgspec.Meta(gt=0)] = 5.0
     request_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     """For one request, its body included; cut to `retry_seconds`, unless that is 0."""

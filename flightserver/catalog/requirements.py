@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from flightserver.catalog.draft import State
 
 
-def what_became_of(identity: str, key: DatasetKey, state: State) -> str:
+def what_became_of(dataset_id: str, key: DatasetKey, state: State) -> str:
     """Says where a dataset is, by its id, that isn't found any more under the key that it had."""
-    now = next((one.key for one in state.datasets.values() if one.id == identity), None)
+    now = next((one.key for one in state.datasets.values() if one.id == dataset_id), None)
     if now is not None:
         return f"it was {'renamed' if now.bucket == key.bucket else 'moved'} and is {now} now"
     return "it was dropped and created again" if key in state.datasets else "it was dropped"
@@ -99,6 +99,19 @@ class DatasetUnchangedSchema(_DatasetRequirement, frozen=True, tag="dataset_unch
             self.conflict(required, what_became_of(self.id, self.key, state))
         if found.schema_fingerprint != self.schema_fingerprint:
             self.conflict(required, f"version {found.version} changed it")
+
+
+class SameDataset(_DatasetRequirement, frozen=True, tag="same_dataset"):
+    """The name still means the dataset of this id, whatever has changed in it."""
+
+    id: str
+
+    def check(self, state: State) -> None:
+        """Return when it does."""
+        found = state.datasets.get(self.key)
+        if found is None or found.id != self.id:
+            required = f"dataset {self.key} is the one that this was about"
+            self.conflict(required, what_became_of(self.id, self.key, state))
 
 
 class ContentAbsent(_DatasetRequirement, frozen=True, tag="content_absent"):
@@ -338,6 +351,7 @@ Requirement = (
     DatasetAbsent
     | DatasetAt
     | DatasetUnchangedSchema
+    | SameDataset
     | ContentAbsent
     | BucketAbsent
     | BucketEmpty

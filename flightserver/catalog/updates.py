@@ -153,19 +153,14 @@ class DropDataset(DatasetUpdate, frozen=True, tag="drop_dataset"):
     """Forget a dataset and its indexes. Objects aren't touched.
 
     With `views`, names in views that followed it mean again what the catalog has by them; commits of before there was
-    that don't say so, nor does one that makes it again. With `id`, it is this one, and not another that was given the
-    name since whoever drops it looked.
+    that don't say so, nor does one that makes it again.
     """
 
     views: bool = False
-    id: str = ""
 
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Remove the dataset."""
         dataset = self.find(draft)
-        if self.id and dataset.id != self.id:
-            msg = f"the dataset that was called {dataset.key} isn't any more, and another has the name: drop that one anew"
-            raise NotFound(msg)
         drop_indexes_of(draft, [dataset.id])
         draft.drop_dataset(dataset.key)
         if self.views:

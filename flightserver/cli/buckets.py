@@ -28,7 +28,7 @@ _VERBS = {
     "drop": "drop a bucket",
     "usage": "objects and bytes in a bucket, by kind and by dataset",
     "collect": "delete files that no version within retention names",
-    "mirror": "copy the files of a bucket to the bucket rescue",
+    "mirror": "copy the files of a bucket or a dataset to the bucket rescue, once or continuously",
     "move": "give a dataset another bucket as its home",
     "presign": "a URL that reads or writes one object of an S3 bucket for a while",
     "lifecycle": "show or set the rules by which objects expire",

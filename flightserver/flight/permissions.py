@@ -21,6 +21,7 @@ from flightserver.flight.sql import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from flightserver.catalog.snapshot import Snapshot
     from flightserver.flight.middleware import CallContext
     from flightserver.query.service import Queries
 
@@ -152,7 +153,7 @@ def check_ingest(queries: Queries, call: CallContext, key: DatasetKey, *, mode: 
 def still_ingests(
     queries: Queries, call: CallContext, key: DatasetKey, *, mode: str, evolve: bool = False
 ) -> Callable[[], None]:
-    """A check, to be asked right before the commit, that a caller may still bring rows into a dataset.
+    """A check, to be asked again right before the commit, that a caller may bring rows into a dataset.
 
     Grants follow a dataset that is moved or renamed. Who may insert into it where it is now is told where that is,
     and not that there is no grant on the name that it had.
@@ -160,8 +161,17 @@ def still_ingests(
     Returns:
         A function that raises `Forbidden` when the caller may not, and `NotFound` when the dataset that rows are to be
         added to has moved away, and nothing is in its place.
+
+    Raises:
+        Forbidden: The caller may not already now.
     """
-    was = queries.newest().datasets.get(key)
+
+    def may(newest: Snapshot) -> None:
+        call.rights.at(newest.access).require_ingest(mode, key, newest.datasets.get(key), evolve=evolve)
+
+    first = queries.newest()
+    may(first)
+    was = first.datasets.get(key)
 
     def check() -> None:
         newest = queries.newest()
@@ -170,7 +180,7 @@ def still_ingests(
             now = rights.key_now(was, newest)
             if now is not None and rights.may(Privilege.INSERT, now):
                 raise NotFound(f"dataset {key} is {now} by now: nothing was written; send the rows there")
-        check_ingest(queries, call, key, mode=mode, evolve=evolve)
+        may(newest)
 
     return check
 

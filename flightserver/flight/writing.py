@@ -14,7 +14,7 @@ from flightserver.catalog.identities import Privilege
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import InvalidRequest
-from flightserver.flight.permissions import WRITER, check_change, check_command, check_ingest, still_ingests
+from flightserver.flight.permissions import WRITER, check_change, check_command, still_ingests
 from flightserver.flight.plain import PlainDelete, PlainIngest, PlainUpload, plain_command, table_path
 from flightserver.flight.scoping import scope_of
 from flightserver.flight.sql import messages as m
@@ -172,9 +172,7 @@ class Writing:
         request = _stream_request(call, ingest)
         key = DatasetKey(request.bucket, request.dataset)
         call.note.what, call.note.about = call.note.what or f"ingest {request.mode}", str(key)
-        check_ingest(self._statements.queries, call, key, mode=request.mode, evolve=request.evolve)
         allowed = still_ingests(self._statements.queries, call, key, mode=request.mode, evolve=request.evolve)
-        self._ingest.check_bucket(request.bucket)
 
         def confirm() -> None:
             """The client may have taken long to send: what it may do and what the name means can be another by then."""

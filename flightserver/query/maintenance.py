@@ -27,7 +27,7 @@ import pyarrow as pa
 from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import CommitConflict, FlightserverError
-from flightserver.periodic import Periodic
+from flightserver.periodic import STOP_SECONDS, Periodic
 from flightserver.tables.compaction import CompactResult
 from flightserver.tables.selection import Wanted, choose, live_bytes
 
@@ -190,8 +190,8 @@ class AutoCompaction:
             self._looks.start()
 
     def stop(self) -> None:
-        """End the thread; a compaction that runs is given up, and nothing of it is left."""
-        self._looks.stop()
+        """End the thread; a compaction that runs is given up, and a bucket that hangs isn't waited for."""
+        self._looks.stop(STOP_SECONDS)
 
     def look(self) -> None:
         """Compact all datasets in need that the budget allows, once."""

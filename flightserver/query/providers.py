@@ -81,8 +81,8 @@ class Namespace(CatalogProvider):
         self._threads = ThreadPoolExecutor(sys.maxsize, thread_name_prefix="make-table")
 
     def close(self) -> None:
-        """Stop the threads."""
-        self._threads.shutdown()
+        """Stop the threads; one that waits for a bucket that hangs isn't waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
     def use(self, scope: Scope) -> Iterator[None]:

@@ -193,7 +193,7 @@ class Queries:
         request = planned.request
         if not request.repeatable or request.transaction is not None or request.temporary:
             return
-        if operation not in self._catalog.snapshot().operations:
+        if operation not in self._catalog.known.operations:  # what was committed here is known here
             kind = planned.statement.kind.value
             self._catalog.commit(Transaction(Operation(operation, kind, "nothing to change", request.user), ()))
 

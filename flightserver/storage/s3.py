@@ -134,8 +134,10 @@ class S3Timeouts:
     @property
     def fitted(self) -> S3Timeouts:
         """The same with tries of which a whole number fits into `retry_seconds`: one that hangs ends with it."""
+        request_seconds = self._fitted(self.request_seconds)
+        # A request has its connection in its time where the client counts so, and behind it where it doesn't.
         return replace(
-            self, connect_seconds=self._fitted(self.connect_seconds), request_seconds=self._fitted(self.request_seconds)
+            self, connect_seconds=min(self.connect_seconds, request_seconds), request_seconds=request_seconds
         )
 
     @property

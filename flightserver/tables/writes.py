@@ -23,7 +23,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from flightserver.catalog.entities import DatasetKey, check_dataset_name
-from flightserver.catalog.requirements import DatasetAbsent, DatasetAt, SameBucket
+from flightserver.catalog.requirements import DatasetAbsent, DatasetAt, SameBucket, SameDataset
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import (
     AppendSegments,
@@ -191,6 +191,7 @@ class Tables:
 
         Raises:
             NotFound: There is none, and `if_exists` is not set.
+            CommitConflict: Another was given the name since this was asked.
         """
         self._buckets.get(bucket)
         snapshot = self._catalog.snapshot()
@@ -199,13 +200,17 @@ class Tables:
         if if_exists and DatasetKey(bucket, name) not in snapshot.datasets:
             return False
         dropped = snapshot.dataset(name, bucket)
-        update = DropDataset(dropped.bucket, dropped.name, views=True, id=dropped.id)
+        same = SameDataset(dropped.bucket, dropped.name, dropped.id)
+        update = DropDataset(dropped.bucket, dropped.name, views=True)
         try:
-            self._catalog.commit(Transaction(operation, (update,)))
-        except NotFound:
-            if not if_exists:
-                raise
-            return False
+            self._catalog.commit(Transaction(operation, (update,), (same,)))
+        except CommitConflict as error:
+            if not SameDataset.refused(error) or dropped.key in self._catalog.snapshot().datasets:
+                raise  # of these another has the name: whoever asked didn't see that one
+            if if_exists:
+                return False
+            msg = f"there is no dataset {dropped.key}: it was dropped, renamed or moved meanwhile"
+            raise NotFound(msg) from None
         return True
 
     def clear(self, name: str, bucket: str, operation: Operation) -> int:

@@ -59,12 +59,15 @@ class Frames:
         self._threads: dict[str, ThreadPoolExecutor] = {}
 
     def close(self) -> None:
-        """Stop opening objects; those that are open stay so as long as somebody holds them."""
+        """Stop opening objects; those that are open stay so as long as somebody holds them.
+
+        One that is being read from a bucket that hangs isn't waited for.
+        """
         with self._lock:
             self._closed.set()
             threads = list(self._threads.values())
         for each in threads:
-            each.shutdown(cancel_futures=True)
+            each.shutdown(wait=False, cancel_futures=True)
 
     def get(self, generation: Generation) -> Frame:
         """The generation, open.

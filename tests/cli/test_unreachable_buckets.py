@@ -6,6 +6,7 @@ import json
 import re
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,14 @@ def start(settings: Settings) -> Iterator[Callable[..., Server]]:
 def readiness(server: Server) -> dict[str, Any]:
     with urllib.request.urlopen(f"{server.url}/readyz", timeout=30) as answer:  # noqa: S310  # our own server
         return dict(json.load(answer))
+
+
+def in_flight(web: str) -> float:
+    """How many calls the server is answering."""
+    with urllib.request.urlopen(f"{web}/metrics", timeout=30) as answer:  # noqa: S310  # our own server
+        metrics = answer.read().decode()
+    (calls,) = re.findall(r"^flightserver_calls_in_flight (\S+)$", metrics, re.MULTILINE)
+    return float(calls)
 
 
 def told(client: Client, name: str) -> tuple[bool | None, str | None]:
@@ -160,19 +169,32 @@ def test_s3_that_hangs_is_told_while_it_is_waited_for_and_delays_no_look_at_anot
             assert events(client, "cloud0") == ["bucket unreachable", "bucket reachable"]
 
 
-def test_a_server_ends_when_it_is_told_to_while_a_bucket_hangs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("waiting", ["nobody", "a statement"])
+def test_a_server_ends_when_it_is_told_to_while_a_bucket_hangs(tmp_path: Path, waiting: str) -> None:
     waits = {"REQUEST_SECONDS": "300", "RETRY_SECONDS": "300", "CHECK_SECONDS": "0.1"}
     environment = {f"FLIGHTSERVER_BUCKETS_{name}": value for name, value in waits.items()}
-    with S3Server(tmp_path / "s3") as s3:
+    environment["FLIGHTSERVER_SERVER_GRACE_SECONDS"] = "1"
+    with (
+        S3Server(tmp_path / "s3") as s3,
+        ServerProcess(tmp_path / "data", environment=environment) as serving,
+        flightclient.connect(serving.uri) as client,
+        ThreadPoolExecutor(1) as threads,
+    ):
         s3.make("lake")
-        with ServerProcess(tmp_path / "data", environment=environment) as serving:
-            with flightclient.connect(serving.uri) as client:
-                place = {"bucket": "lake", "endpoint": s3.endpoint, "credentials": CREDENTIALS}
-                client.call("bucket.create", {"name": "cloud", "backend": "s3", "s3": place})
-                s3.hang()
-                until(lambda: told(client, "cloud")[0] is False)
+        place = {"bucket": "lake", "endpoint": s3.endpoint, "credentials": CREDENTIALS}
+        client.call("bucket.create", {"name": "cloud", "backend": "s3", "s3": place})
+        fill(client, "cloud")
+        s3.hang()
+        until(lambda: told(client, "cloud")[0] is False)
+        asked = threads.submit(count, client, "cloud") if waiting == "a statement" else None
+        if asked is not None:
+            until(lambda: in_flight(serving.web) == 1)
 
-            assert serving.stop()[0] == 0
+        assert serving.stop()[0] == 0
+
+        if asked is not None:
+            with pytest.raises(FlightclientError):
+                asked.result()
 
 
 def test_a_bucket_that_hangs_is_forgotten_when_it_is_dropped(

@@ -9,7 +9,7 @@ from bucketing import add_bucket
 from query.asking import rows, run
 from tables.moving import dataset, move, operation
 
-from flightserver.errors import NotFound
+from flightserver.errors import CommitConflict, NotFound
 
 if TYPE_CHECKING:
     from flightserver.lakehouse import Lakehouse
@@ -30,7 +30,7 @@ def test_a_transaction_drops_the_table_that_it_saw_and_no_other_of_the_name(lake
     run(lake, "CREATE TABLE trips AS SELECT 2 AS id")
 
     with pytest.raises(
-        NotFound, match=r'the dataset that was called "primary"\.trips isn\'t any more, and another has'
+        CommitConflict, match=r'"primary"\.trips is the one that this was about, but it was dropped and created again'
     ):
         lake.transactions.commit(began)
 

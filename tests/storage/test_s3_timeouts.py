@@ -14,7 +14,7 @@ from flightserver.storage.s3 import S3Timeouts
         (S3Timeouts(5, 45, 60), S3Timeouts(5, 30, 60), 2),
         (S3Timeouts(5, 30, 20), S3Timeouts(5, 20, 20), 1),
         (S3Timeouts(5, 30, 3), S3Timeouts(3, 3, 3), 1),
-        (S3Timeouts(4, 2.5, 6), S3Timeouts(3, 2, 6), 3),
+        (S3Timeouts(4, 2.5, 6), S3Timeouts(2, 2, 6), 3),
         # Nothing is shared when the time isn't used up, or none is tried again.
         (S3Timeouts(5, 45, 100, retries=1), S3Timeouts(5, 45, 100, retries=1), 2),
         (S3Timeouts(5, 45, 60, retries=0), S3Timeouts(5, 45, 60, retries=0), 1),

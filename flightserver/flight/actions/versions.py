@@ -195,8 +195,8 @@ class VersionActions:
         """Do it with the dataset that a request names, and again when that is moved meanwhile."""
         catalog = self._lakehouse.catalog
 
-        def permitted(one: Dataset, _: Scope) -> VersionResponse:
-            call.rights.at(catalog.snapshot().access).require((Privilege.ALTER,), one.key, one)
+        def permitted(one: Dataset, scope: Scope) -> VersionResponse:
+            scope.rights.require((Privilege.ALTER,), one.key, one)
             return act(one)
 
         scope = scope_of(self._lakehouse.queries, call, request.bucket)
