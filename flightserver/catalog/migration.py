@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from flightserver.catalog.entities import LOCAL, OLD_PRIMARY, PRIMARY, Bucket, Dataset, DatasetKey, View
-from flightserver.catalog.indexes import drop_indexes_of
+from flightserver.catalog.index_updates import drop_indexes_of
 from flightserver.catalog.update_base import BaseUpdate
 
 if TYPE_CHECKING:

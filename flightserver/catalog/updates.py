@@ -45,7 +45,7 @@ from flightserver.catalog.identity_updates import (
     PutUser,
     TagColumns,
 )
-from flightserver.catalog.indexes import CreateIndex, DropIndex, MoveIndex, PutGeneration, drop_indexes_of
+from flightserver.catalog.index_updates import CreateIndex, DropIndex, MoveIndex, PutGeneration, drop_indexes_of
 from flightserver.catalog.migration import MigrateBuckets
 from flightserver.catalog.move_updates import MirrorDataset, MoveDataset
 from flightserver.catalog.row_updates import RemoveRows, RestoreDataset, RewriteSegments

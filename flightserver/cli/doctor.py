@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from flightserver.cli.probes import Probe, State, probe_all
+from flightserver.cli.probe import Probe, State
+from flightserver.cli.probes import probe_all
 from flightserver.cli.rendering import output_console
 from flightserver.settings import load_settings
 

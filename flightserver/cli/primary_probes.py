@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
-from flightserver.cli.probes import Probe, State
+from flightserver.cli.probe import Probe, State
 from flightserver.errors import BackendUnavailable, InvalidRequest, NotFound
 from flightserver.federation.aws import refuses
 from flightserver.federation.configured import configured_primary, configured_timeouts

@@ -15,12 +15,12 @@ import shutil
 import socket
 import tempfile
 import time
-from dataclasses import dataclass
-from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING
 
 import psutil
+
+from flightserver.cli.probe import Probe, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,26 +37,6 @@ _SLOW_FSYNC_SECONDS = 0.1
 
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(?:\[.*?\])?\s*(?P<bounds>[^;]*)(?:;.*extra == ['\"](?P<extra>\w+)['\"])?")
 _BOUND = re.compile(r"(?P<operator>>=|<)\s*(?P<version>[\d.]+)")
-
-
-class State(StrEnum):
-    """How a probe ended."""
-
-    OK = "ok"
-    WARNING = "warning"
-    """The server works, but something is missing or scarce."""
-    FAILED = "failed"
-    """The server doesn't work like this."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What one probe found: `detail` for people, `mend` the command or step that mends it, empty if all is well."""
-
-    name: str
-    state: State
-    detail: str
-    mend: str = ""
 
 
 def probe_all(settings: Settings) -> Iterator[Probe]:

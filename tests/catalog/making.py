@@ -7,7 +7,8 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from flightserver.catalog.entities import PRIMARY, Dataset, Lineage, Segment
-from flightserver.catalog.indexes import CreateIndex, Generation, VectorIndex
+from flightserver.catalog.index_updates import CreateIndex
+from flightserver.catalog.indexes import Generation, VectorIndex
 from flightserver.catalog.log import Operation
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import AppendSegments, CreateDataset

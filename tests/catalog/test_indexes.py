@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from flightserver.catalog.catalog import Catalog
 from flightserver.catalog.checkpoints import decode, encode
 from flightserver.catalog.entities import LOCAL, PRIMARY, Bucket, DatasetKey
-from flightserver.catalog.indexes import CreateIndex, DropIndex, Generation, MoveIndex, PutGeneration
+from flightserver.catalog.index_updates import CreateIndex, DropIndex, MoveIndex, PutGeneration
+from flightserver.catalog.indexes import Generation
 from flightserver.catalog.migration import plan_migration
 from flightserver.catalog.requirements import BucketHolds, IndexAt, MigrationIs
 from flightserver.catalog.updates import (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flightserver.cli import probes
-from flightserver.cli.probes import State
+from flightserver.cli.probe import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable

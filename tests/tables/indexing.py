@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from catalog import making
 
 from flightserver.catalog.entities import PRIMARY, DatasetKey
-from flightserver.catalog.indexes import CreateIndex, DropIndex, Generation, MoveIndex, PutGeneration
+from flightserver.catalog.index_updates import CreateIndex, DropIndex, MoveIndex, PutGeneration
+from flightserver.catalog.indexes import Generation
 from flightserver.catalog.log import Operation
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.ulid import new_ulid

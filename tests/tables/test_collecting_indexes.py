@@ -9,7 +9,7 @@ from tables.archive import Archive, before_commit, operation
 from tables.indexing import objects
 
 from flightserver.catalog.entities import PRIMARY
-from flightserver.catalog.indexes import CreateIndex
+from flightserver.catalog.index_updates import CreateIndex
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.ulid import new_ulid
 from flightserver.catalog.updates import DropDataset, RenameDataset
