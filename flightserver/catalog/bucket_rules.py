@@ -71,7 +71,7 @@ def check_beside(bucket: Bucket, others: Collection[Bucket]) -> None:
     """
     check_free_name(bucket.name, others)
     for other in others:
-        if _overlap(_place(bucket), _place(other)):
+        if _overlap(place_of(bucket), place_of(other)):
             what = "root" if bucket.s3 is None else "place on S3"
             msg = f"bucket {bucket.name!r} can't be there: the {what} of {other.name!r} is the same, inside or above"
             raise AlreadyExists(msg)
@@ -101,8 +101,8 @@ def bucket_url(bucket: Bucket) -> str:
     return f"{url_scheme(bucket.name)}://data/{quote(prefix)}"
 
 
-def _place(bucket: Bucket) -> tuple[str, ...]:
-    """Where objects lie, from the outside in."""
+def place_of(bucket: Bucket) -> tuple[str, ...]:
+    """Where objects lie: the backend and, from the outside in, the parts of the path."""
     if bucket.s3 is None:
         return (bucket.backend, *PurePosixPath(local_root(bucket)).parts)
     return (

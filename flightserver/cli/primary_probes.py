@@ -13,8 +13,9 @@ from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
 from flightserver.cli.probe import Probe, State
-from flightserver.errors import BackendUnavailable, InvalidRequest, NotFound
+from flightserver.errors import AlreadyExists, BackendUnavailable, InvalidRequest, NotFound
 from flightserver.federation.aws import refuses
+from flightserver.federation.claims import check_unclaimed
 from flightserver.federation.configured import configured_primary, configured_timeouts
 from flightserver.federation.opening import Opener
 from flightserver.federation.places import check_s3_bucket
@@ -33,6 +34,7 @@ _RETRY_SECONDS = 5.0
 _SETTINGS = "primary settings"
 _CREDENTIALS = "primary credentials"
 _BUCKET = "primary bucket"
+_PLACE = "primary place"
 _CONDITIONAL = "primary conditional put"
 
 
@@ -93,6 +95,11 @@ def _use(place: S3Place, bucket: OpenBucket) -> Iterator[Probe]:
         yield Probe(_BUCKET, State.FAILED, detail, mend)
         return
     yield Probe(_BUCKET, State.OK, f"{where} can be read and written, and answers in {found.latency_ms:,.1f} ms")
+    try:
+        check_unclaimed(bucket)
+    except (AlreadyExists, BackendUnavailable) as error:
+        yield Probe(_PLACE, State.FAILED, error.message, "set primary.prefix to one of its own")
+        return
     if found.conditional_put:
         yield Probe(_CONDITIONAL, State.OK, "a second put of a key is refused")
         return

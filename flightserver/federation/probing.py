@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import AlreadyExists, BackendUnavailable, FlightserverError
+from flightserver.federation.claims import check_unclaimed
 from flightserver.federation.opening import unreachable
 from flightserver.storage.objects import STAGING
 
@@ -72,6 +73,7 @@ def check_primary(bucket: OpenBucket) -> None:
     """Return when a catalog can lie in the bucket. A local one can: link(2) keeps the promise.
 
     Raises:
+        AlreadyExists: Another lakehouse has a bucket there.
         BackendUnavailable: It can't be reached or written, or it ignores `If-None-Match`.
     """
     if bucket.s3 is None:
@@ -86,6 +88,7 @@ def check_primary(bucket: OpenBucket) -> None:
             "each other's commits; use a server that honours conditional writes"
         )
         raise BackendUnavailable(msg)
+    check_unclaimed(bucket)
 
 
 def _refuses_twice(bucket: OpenBucket, key: str) -> bool:

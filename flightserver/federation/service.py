@@ -1,11 +1,11 @@
 """The life of a bucket: made, looked at, changed, renamed, dropped.
 
 Theory of operation: a bucket is a description in the catalog. Its place is made and tried before the commit that names
-it, so that whoever is killed in between leaves an empty directory or S3 bucket and nothing else, and the same request
-works afterwards. What may not change between looking and committing is a requirement of the commit. Objects
-are deleted after the commit that drops their bucket, and only those that a version of this catalog names, and staging:
-other things that lie in the same place aren't ours. Vector indexes of its datasets go with a bucket wherever they are;
-what lies of those in other buckets is garbage there (`flightserver.tables.collecting`).
+it, so that whoever is killed in between leaves an empty place and a claim to it (`flightserver.federation.claims`), and
+the same request works afterwards. What may not change between looking and committing is a requirement of the commit.
+Objects are deleted after the commit that drops their bucket, and only those that a version of this catalog names, and
+staging: other things that lie in the same place aren't ours. Vector indexes of its datasets go with a bucket wherever
+they are; what lies of those in other buckets is garbage there (`flightserver.tables.collecting`).
 
 Every change ends with a look of the keeper at the catalog; other servers take it up at their next look.
 """
@@ -34,6 +34,7 @@ from flightserver.errors import (
     InvalidRequest,
     NotFound,
 )
+from flightserver.federation.claims import check_claim, claim, release
 from flightserver.federation.lifecycle import withdraw
 from flightserver.federation.opening import unreachable
 from flightserver.federation.places import LocalRoots, check_place, check_s3_bucket, make_directory, make_s3_bucket
@@ -134,7 +135,7 @@ class BucketService:
 
         Raises:
             InvalidRequest: Name, root or S3 place can't be.
-            AlreadyExists: There is such a bucket, or another lies in the same place.
+            AlreadyExists: There is such a bucket, or another of this or of another lakehouse lies in the same place.
             BackendUnavailable: The place doesn't answer, can't be written, or ignores conditional puts.
         """
         check_new_name(wanted.name)
@@ -153,6 +154,7 @@ class BucketService:
             check_s3_bucket(self._opener.access(bucket.s3))
         opened = self._opener.open_strictly(bucket)
         _check_usable(opened)
+        claim(bucket, opened, self._catalog)
         self._commit_new(bucket, operation)
         self._keeper.refresh()
         self._keeper.check(bucket.name)
@@ -170,6 +172,10 @@ class BucketService:
         if found.reachable:
             self._keeper.check(name)
         return found
+
+    def check_own(self, name: str) -> None:
+        """Return when what lies in a bucket is this lakehouse's. Raises as `check_claim`."""
+        check_claim(self._buckets.get(name), self._catalog)
 
     def drop(self, name: str, contents: str | None, operation: Operation) -> Iterator[Step | Dropped]:
         """Drop a bucket; whoever stops iterating leaves objects that weren't deleted yet.
@@ -213,8 +219,11 @@ class BucketService:
             _withdraw(opened, bucket)
         dropped = tuple(DropView(key.bucket, key.name, views=True) for key in views)
         requirements = (BucketUnchanged(bucket), BucketHolds(name, names))
+        health = self._keeper.health(name)
         self._catalog.commit(Transaction(operation, (*dropped, DropBucket(name, views=True)), requirements))
         self._keeper.refresh()
+        if health is None or health.reachable:
+            release(opened, self._catalog)
         deleted = 0
         if contents == DELETE:
             for step in self._delete(opened, (name, *bucket.former)):

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from flightserver.catalog.entities import RESCUE
 from flightserver.catalog.migration import home
 from flightserver.errors import BackendUnavailable
+from flightserver.federation.claims import CLAIM
 from flightserver.federation.opening import unreachable
 from flightserver.federation.prefixes import CATALOG
 from flightserver.storage.limits import VECTORS
@@ -38,7 +39,7 @@ KINDS = ("datasets", "deltas", "garbage", "pending", "vectors", "staging", "cata
 """Segments and deltas that a version within retention names; what no version names and `bucket.collect` deletes; what
 no version names yet; the rest by prefix. Generations of vector indexes that a version names are of `vectors`."""
 
-_PREFIXES = {VECTORS: "vectors", STAGING: "staging", CATALOG: "catalog"}
+_PREFIXES = {VECTORS: "vectors", STAGING: "staging", CATALOG: "catalog", CLAIM: "catalog"}
 _STEP = 1000
 """Objects between two reports."""
 

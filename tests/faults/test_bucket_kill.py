@@ -12,6 +12,7 @@ from s3server import CREDENTIALS, S3Server
 
 from flightserver.catalog.entities import LOCAL, S3, Bucket, S3Place
 from flightserver.catalog.log import Operation
+from flightserver.federation.claims import CLAIM
 from flightserver.lakehouse import Lakehouse
 from flightserver.settings import load_settings
 
@@ -48,21 +49,21 @@ def create_after_all(data: Path, bucket: Bucket) -> None:
         assert set(again.catalog.snapshot().buckets) == {"primary", bucket.name}
 
 
-def test_a_local_bucket_that_was_not_committed_is_an_empty_directory(tmp_path: Path) -> None:
+def test_a_local_bucket_that_was_not_committed_is_a_directory_with_a_claim(tmp_path: Path) -> None:
     bucket = Bucket("testing", LOCAL)
 
     create_and_be_killed(tmp_path, bucket)
 
-    assert not [path for path in (tmp_path / "buckets" / "testing").rglob("*") if path.is_file()]
+    assert [path.name for path in (tmp_path / "buckets" / "testing").rglob("*") if path.is_file()] == [CLAIM]
     create_after_all(tmp_path, bucket)
 
 
-def test_a_bucket_on_s3_that_was_not_committed_is_an_empty_s3_bucket(tmp_path: Path) -> None:
+def test_a_bucket_on_s3_that_was_not_committed_is_an_s3_bucket_with_a_claim(tmp_path: Path) -> None:
     with S3Server(tmp_path / "s3") as s3:
         bucket = Bucket("cloud", S3, s3=S3Place("lake", endpoint=s3.endpoint, credentials=CREDENTIALS))
 
         create_and_be_killed(tmp_path / "data", bucket)
 
         assert [each["Name"] for each in s3.client().list_buckets()["Buckets"]] == ["lake"]
-        assert "Contents" not in s3.client().list_objects_v2(Bucket="lake")
+        assert [each["Key"] for each in s3.client().list_objects_v2(Bucket="lake")["Contents"]] == [CLAIM]
         create_after_all(tmp_path / "data", bucket)

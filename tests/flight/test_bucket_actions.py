@@ -17,6 +17,7 @@ from flightserver.catalog.log import Operation
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.ulid import new_ulid
 from flightserver.catalog.updates import PutBucket
+from flightserver.federation.claims import CLAIM
 from flightserver.lakehouse import Lakehouse
 from flightserver.settings import Settings, load_settings
 from flightserver.storage.limits import DEFAULT_PUT_BYTES, VECTOR_PUT_BYTES
@@ -274,7 +275,7 @@ def test_a_check_tries_what_a_bucket_can_do(create: Callable[..., Any], client: 
         "conditional_put": True,
         "error": None,
     }
-    assert not [path for path in (tmp_path / "data" / "buckets").rglob("*") if path.is_file()]
+    assert [path.name for path in (tmp_path / "data" / "buckets").rglob("*") if path.is_file()] == [CLAIM]
 
 
 def test_a_check_of_a_bucket_whose_directory_has_gone_says_so(

@@ -15,6 +15,7 @@ from query.asking import rows, run
 from s3server import ACCESS_KEY, CREDENTIALS, SECRET_KEY, S3Server, free_port
 
 from flightserver.catalog.entities import S3Place
+from flightserver.federation.claims import CLAIM
 from flightserver.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def test_an_s3_bucket_that_is_there_is_attached(
     assert created == {"name": "cloud", "backend": "s3", "url": "lakehouse-cloud://data/team/lake/"}
     run(server.lakehouse, "CREATE TABLE cloud.pets AS SELECT 1 AS id")
     assert rows(server.lakehouse, "SELECT id FROM cloud.pets") == [(1,)]
-    assert {key.split("datasets/")[0] for key in keys(s3, lake)} == {"team/lake/"}
+    assert {key.split("datasets/")[0] for key in keys(s3, lake)} == {"team/lake/", f"team/lake/{CLAIM}"}
     place = server.lakehouse.catalog.snapshot().buckets["cloud"].s3
     assert place == S3Place(lake, endpoint=s3.endpoint, prefix="team/lake", credentials=CREDENTIALS)
 
@@ -92,7 +93,7 @@ def test_an_s3_bucket_is_made_when_asked_for_and_only_then(create: Callable[...,
     create("cloud", create=True)
 
     s3.client().head_bucket(Bucket=lake)
-    assert keys(s3, lake) == []
+    assert keys(s3, lake) == [CLAIM]
 
 
 def test_an_s3_bucket_that_an_interrupted_creation_has_made_is_taken(
@@ -262,6 +263,7 @@ def test_a_check_of_an_s3_bucket_that_was_deleted_says_so(
 ) -> None:
     s3.make(lake)
     create("cloud")
+    s3.client().delete_object(Bucket=lake, Key=CLAIM)
     s3.client().delete_bucket(Bucket=lake)
 
     found = client.call("bucket.check", {"name": "cloud"})

@@ -12,8 +12,12 @@ from faults.faulty_proxy import Proxy
 from moto.server import ThreadedMotoServer
 from s3server import CREDENTIALS, SECRET_KEY, free_port
 
+from flightserver.catalog.log import Operation
+from flightserver.catalog.ulid import new_ulid
 from flightserver.cli.main import main
 from flightserver.federation.places import make_s3_bucket
+from flightserver.lakehouse import Lakehouse
+from flightserver.settings import load_settings
 from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Timeouts
 
 if TYPE_CHECKING:
@@ -209,6 +213,21 @@ def test_a_server_that_ignores_conditions_is_told(
     detail = "the S3 server ignores If-None-Match: two servers could overwrite each other's commits"
     mend = "use an S3 server that honours conditional writes, or set primary.backend to 'local'"
     assert probe == failed("primary conditional put", detail, mend)
+
+
+def test_a_place_where_another_lakehouse_has_a_bucket_is_told(
+    doctor: Doctor, good: dict[str, str], s3_server: S3Server, s3_bucket: str, tmp_path: Path
+) -> None:
+    with Lakehouse.open(load_settings(None, {"server": {"data": tmp_path / "other"}})) as other:
+        bucket = s3_server.bucket("trips", s3_bucket, prefix="lakehouse")
+        other.bucket_service.create(bucket, Operation(new_ulid(), "create bucket"))
+
+    status, [*_, last] = doctor.probes(**good)
+
+    assert status == 1
+    assert (last["name"], last["state"]) == ("primary place", "failed")
+    assert "another lakehouse has its bucket 'trips' in the place of bucket 'primary'" in last["detail"]
+    assert last["mend"] == "set primary.prefix to one of its own"
 
 
 def test_people_read_the_same(doctor: Doctor, good: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -238,6 +238,7 @@ class VersionActions:
     def _collect(self, call: CallContext, request: CollectRequest) -> Iterator[Progress | ActionResponse]:
         bucket = request.bucket or call.bucket or PRIMARY
         operation = Operation(new_ulid(), "collect", f"bucket {bucket}", call.user)
+        self._lakehouse.bucket_service.check_own(bucket)
         for one in self._lakehouse.collector.collect(
             bucket, operation, older_than_hours=request.older_than_hours, dry_run=request.dry_run
         ):

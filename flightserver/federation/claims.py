@@ -1,0 +1,150 @@
+"""Whose place it is: an object at the top of each bucket that says which lakehouse has its files there.
+
+Two lakehouses in one place would each collect the other's files as garbage, since neither's catalog names what the
+other has written. So the first puts a claim, under a key that one writer gets, before it commits its bucket; whoever
+finds the claim of another is refused. Within a lakehouse it tells that two names mean one S3 server: the claim has the
+other name, by which the catalog knows a bucket.
+
+A claim is taken back when its bucket is dropped. One that was left behind, by a process that was killed or when the
+bucket couldn't be reached, is in nobody's way who calls the place the same: the catalog's own commit decides who gets
+that. Under another name it is taken over when it is older than a bucket takes to be made. The place of `primary` has no
+claim: that the log lies there says as much.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flightserver.catalog.bucket_rules import place_of
+from flightserver.errors import AlreadyExists, BackendUnavailable, FlightserverError, NotFound
+
+if TYPE_CHECKING:
+    from flightserver.catalog.catalog import Catalog
+    from flightserver.catalog.entities import Bucket
+    from flightserver.storage.buckets import OpenBucket
+
+_log = logging.getLogger(__name__)
+
+CLAIM = "_lakehouse.json"
+"""The key of a claim; nothing else begins with it."""
+
+_FRESH = timedelta(hours=1)
+"""Within which whoever put a claim may be about to commit its bucket."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What the object says.
+
+    Attributes:
+        lakehouse: The id of the first commit of its catalog, which no other has.
+        bucket: What the bucket was called, for people.
+        place: Where it is, as the lakehouse knows it: its backend and, from the outside in, the parts of its path.
+        time: When it was claimed, UTC.
+    """
+
+    lakehouse: str
+    bucket: str
+    place: tuple[str, ...]
+    time: datetime
+
+
+_decoder = msgspec.json.Decoder(Claim)
+
+
+def claim(bucket: Bucket, opened: OpenBucket, catalog: Catalog) -> None:
+    """Claim the place of a bucket that is about to be committed.
+
+    Raises:
+        AlreadyExists: Another lakehouse has claimed it, or another bucket of this one lies there by another name.
+        BackendUnavailable: It doesn't answer, or what lies under the key is no claim.
+    """
+    mine = Claim(_lakehouse(catalog), bucket.name, place_of(bucket), datetime.now(UTC))
+    found = _read(opened)
+    if found is not None:
+        _check_stale(found, mine, catalog)
+        if found.place == mine.place:
+            return
+        opened.objects.delete(CLAIM)
+    try:
+        opened.objects.put(CLAIM, msgspec.json.encode(mine))
+    except AlreadyExists:
+        msg = (
+            f"bucket {bucket.name!r} can't lie there: the place was claimed by somebody else at this moment; try again"
+        )
+        raise AlreadyExists(msg) from None
+
+
+def release(opened: OpenBucket, catalog: Catalog) -> None:
+    """Take back the claim of a bucket that was dropped, as far as it can be reached, unless it is another's by now."""
+    try:
+        check_claim(opened, catalog)
+        opened.objects.delete(CLAIM)
+    except FlightserverError:
+        _log.warning("the claim of a dropped bucket stays", extra={"bucket": opened.name}, exc_info=True)
+
+
+def check_claim(opened: OpenBucket, catalog: Catalog) -> None:
+    """Return when the files in a bucket are this lakehouse's; places that were never claimed are.
+
+    Raises:
+        AlreadyExists: Another lakehouse has claimed the place meanwhile.
+        BackendUnavailable: It doesn't answer, or what lies under the key is no claim.
+    """
+    found = _read(opened)
+    if found is not None and found.lakehouse != _lakehouse(catalog):
+        raise AlreadyExists(_taken(opened.name, found))
+
+
+def check_unclaimed(opened: OpenBucket) -> None:
+    """Return when a catalog can lie in a place: no lakehouse has claimed it for a bucket. Raises as `check_claim`."""
+    found = _read(opened)
+    if found is not None:
+        raise AlreadyExists(_taken(opened.name, found))
+
+
+def _check_stale(found: Claim, mine: Claim, catalog: Catalog) -> None:
+    """Return when a claim that is there is nobody's any more, or the catalog decides whose it is."""
+    if found.lakehouse != mine.lakehouse:
+        raise AlreadyExists(_taken(mine.bucket, found))
+    if found.place == mine.place:
+        return
+    other = next((one for one in catalog.snapshot().buckets.values() if place_of(one) == found.place), None)
+    if other is not None:
+        msg = f"bucket {mine.bucket!r} can't lie there: it is the place of bucket {other.name!r} by another name"
+        raise AlreadyExists(msg)
+    if mine.time - found.time < _FRESH:
+        msg = (
+            f"bucket {mine.bucket!r} can't lie there yet: the place was claimed by another name for bucket "
+            f"{found.bucket!r}, which is being made or was dropped while it couldn't be reached; try again in an hour, "
+            f"or delete the object {CLAIM!r} there if no server is making it"
+        )
+        raise AlreadyExists(msg)
+
+
+def _taken(name: str, found: Claim) -> str:
+    return (
+        f"another lakehouse has its bucket {found.bucket!r} in the place of bucket {name!r}, since "
+        f"{found.time:%Y-%m-%d}, and each would delete files of the other as garbage: give it a root or prefix of its "
+        f"own, or, if the other lakehouse is gone, delete the object {CLAIM!r} there"
+    )
+
+
+def _read(opened: OpenBucket) -> Claim | None:
+    try:
+        data = opened.objects.get(CLAIM)
+    except NotFound:
+        return None
+    try:
+        return _decoder.decode(data)
+    except msgspec.DecodeError:
+        msg = f"object {CLAIM!r} of bucket {opened.name!r} should say which lakehouse has its files there, and doesn't"
+        raise BackendUnavailable(msg) from None
+
+
+def _lakehouse(catalog: Catalog) -> str:
+    first = next(iter(catalog.commits()))
+    return first.id or first.time.isoformat()
