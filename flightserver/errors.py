@@ -26,30 +26,70 @@ The tree is grouped by what the caller can do about it::
 Codes are append-only: a released code never changes its meaning. A message states what was asked,
 what was found and what would be right; it never contains a secret, a local path or a traceback.
 Foreign errors are translated at the boundary that calls the foreign library.
+
+What would be right may be a name that not everybody may know of, and what raises seldom knows who asks. A part of a
+message that names what its reader hasn't named is therefore a `Hint`, which says as much as its reader may see. Whoever
+sends a message to somebody asks for it by `FlightserverError.told_to`; `message` is what the server tells itself.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+Sees = Callable[[str, str | None], bool]
+"""Whether somebody may know that a bucket has a dataset or view of a name; or, of no name, that there is the bucket."""
+
+Hint = Callable[[Sees], str]
+"""A part of a message, for whoever sees just that."""
+
+
+def sees_all(_bucket: str, _name: str | None) -> bool:
+    """What the server itself may know of."""
+    return True
+
+
+def sees_nothing(_bucket: str, _name: str | None) -> bool:
+    """What somebody may know of about whom nothing is known."""
+    return False
 
 
 class FlightserverError(Exception):
     """Base of all errors that carry a stable code.
 
     Args:
-        message: What was asked, what was found, what would be right.
+        parts: What was asked, what was found, what would be right: one after the other.
         details: Machine-readable facts that travel beside the message.
     """
 
     code: ClassVar[str] = "FS-0000"
 
-    def __init__(self, message: str, *, details: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+    def __init__(self, *parts: str | Hint, details: Mapping[str, str] | None = None) -> None:
+        super().__init__(*parts)
+        self._parts = parts
         self.details: dict[str, str] = dict(details or {})
+
+    def told_to(self, sees: Sees) -> str:
+        """The message, for somebody."""
+        return "".join(part if isinstance(part, str) else part(sees) for part in self._parts)
+
+    def again(self) -> Self:
+        """The same error, for another who is told of it on another thread."""
+        return type(self)(*self._parts, details=self.details)
+
+    @property
+    def has_hints(self) -> bool:
+        """Whether not everybody may be told the same."""
+        return not all(isinstance(part, str) for part in self._parts)
+
+    @cached_property
+    def message(self) -> str:
+        """The whole message."""
+        return self.told_to(sees_all)
 
     def __str__(self) -> str:
         return self.message

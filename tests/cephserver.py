@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 from s3server import ACCESS_KEY, SECRET_KEY, free_port
 
-from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Timeouts
+from flightserver.storage.s3_access import S3Access, S3Credentials, S3Location, S3Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

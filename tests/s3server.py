@@ -22,7 +22,7 @@ import pytest
 
 from flightserver.catalog.entities import S3, Bucket, S3Place
 from flightserver.settings import Settings, load_settings
-from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Timeouts
+from flightserver.storage.s3_access import S3Access, S3Credentials, S3Location, S3Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -89,6 +89,12 @@ class Rights:
         """Whether a grant allows this on a dataset or view of this name."""
         return any(grant.covers(privilege, key) for grant in self._grants)
 
+    def sees(self, bucket: str, name: str | None) -> bool:
+        """Whether a dataset or view of this name exists for the principal; or, of no name, the bucket."""
+        if name is not None:
+            return self.may(Privilege.SELECT, DatasetKey(bucket, name))
+        return bucket == PRIMARY or any(grant.bucket in {"", bucket} for grant in self._grants)
+
     def may_create(self, bucket: str) -> bool:
         """Whether datasets and views may be made in a bucket."""
         return any(

@@ -14,8 +14,9 @@ from flightserver.catalog.entities import (
     View,
     check_dataset_name,
 )
+from flightserver.catalog.move_updates import put_instead
 from flightserver.catalog.update_base import BaseUpdate, DatasetUpdate, check_free
-from flightserver.catalog.view_names import NamesInViews, forget
+from flightserver.catalog.view_names import forget
 from flightserver.errors import AlreadyExists, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
@@ -95,14 +96,7 @@ class RenameDataset(DatasetUpdate, frozen=True, tag="rename_dataset"):
         """Move the entry."""
         dataset = self.find(draft)
         check_dataset_name(self.new_name)
-        key = DatasetKey(self.bucket, self.new_name)
-        check_free(draft, key)
-        names = NamesInViews(draft, dataset.key, key) if self.views else None
-        draft.drop_dataset(dataset.key)
-        draft.put_dataset(replace(dataset, name=self.new_name, version=version))
-        draft.access = draft.access.renamed(dataset.key, key, version)
-        if names is not None:
-            names.keep(draft, version)
+        put_instead(draft, dataset, replace(dataset, name=self.new_name, version=version), views=self.views)
 
     def touches(self, key: DatasetKey) -> bool:
         """Whether it is the dataset before or after."""

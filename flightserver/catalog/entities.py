@@ -15,7 +15,7 @@ import msgspec
 from flightserver.catalog.quoting import delimited, identifier
 from flightserver.errors import InvalidRequest
 from flightserver.storage.limits import DEFAULT_PUT_BYTES, VECTOR_PUT_BYTES
-from flightserver.storage.s3 import S3Location
+from flightserver.storage.s3_access import S3Location
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -41,7 +41,7 @@ class Entry(Generic[Request, Result]):
             raise BackendUnavailable(msg)
         if isinstance(self.outcome, FlightserverError):
             # Each waiting thread raises its own: one exception raised by several would mix their tracebacks.
-            raise type(self.outcome)(self.outcome.message, details=self.outcome.details) from self.outcome
+            raise self.outcome.again() from self.outcome
         return self.outcome
 
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from flightserver.catalog.entities import DatasetKey, check_dataset_name
 from flightserver.catalog.indexes import METRICS, PRECISIONS, Generation, VectorIndex
+from flightserver.catalog.missing import no_bucket
 from flightserver.catalog.update_base import BaseUpdate
 from flightserver.errors import AlreadyExists, InvalidRequest, NotFound
 
@@ -96,8 +97,7 @@ def drop_indexes_of(draft: Draft, datasets: Iterable[str]) -> None:
 
 def _check_free(draft: Draft, key: DatasetKey) -> None:
     if key.bucket not in draft.buckets:
-        msg = f"there is no bucket {key.bucket!r}; there are: {', '.join(sorted(draft.buckets))}"
-        raise NotFound(msg)
+        raise no_bucket(key.bucket, draft.buckets)
     if key in draft.indexes:
         msg = f"index {key} exists already"
         raise AlreadyExists(msg)

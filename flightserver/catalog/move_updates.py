@@ -13,6 +13,24 @@ from flightserver.catalog.view_names import NamesInViews
 
 if TYPE_CHECKING:
     from flightserver.catalog.draft import Draft
+    from flightserver.catalog.entities import Dataset
+
+
+def put_instead(draft: Draft, dataset: Dataset, changed: Dataset, *, views: bool) -> None:
+    """Put a dataset with another key in its own place: who may use it may go on, and with `views` so may views.
+
+    Raises:
+        NotFound: There is no bucket of the new key.
+        AlreadyExists: The new key is taken.
+    """
+    old, new, version = dataset.key, changed.key, changed.version
+    check_free(draft, new)
+    names = NamesInViews(draft, old, new) if views else None
+    draft.drop_dataset(old)
+    draft.put_dataset(changed)
+    draft.access = draft.access.renamed(old, new, version)
+    if names is not None:
+        names.keep(draft, version)
 
 
 class MoveDataset(DatasetUpdate, frozen=True, tag="move_dataset"):
@@ -30,14 +48,8 @@ class MoveDataset(DatasetUpdate, frozen=True, tag="move_dataset"):
     def apply(self, draft: Draft, version: int, time: datetime) -> None:  # noqa: ARG002  # not needed here
         """Move the entry."""
         dataset = self.find(draft)
-        key = DatasetKey(self.to, self.name)
-        check_free(draft, key)
-        names = NamesInViews(draft, dataset.key, key) if self.views else None
-        draft.drop_dataset(dataset.key)
-        draft.put_dataset(replace(dataset, bucket=self.to, version=version, segments=self.segments, deltas=self.deltas))
-        draft.access = draft.access.renamed(dataset.key, key, version)
-        if names is not None:
-            names.keep(draft, version)
+        moved = replace(dataset, bucket=self.to, version=version, segments=self.segments, deltas=self.deltas)
+        put_instead(draft, dataset, moved, views=self.views)
 
     def touches(self, key: DatasetKey) -> bool:
         """Whether it is the dataset before or after."""

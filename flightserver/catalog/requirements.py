@@ -6,62 +6,21 @@ commit exists says that its requirements held.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from flightserver.catalog.bucket_rules import check_beside, identity
-from flightserver.catalog.entities import Bucket, DatasetKey
+from flightserver.catalog.entities import Bucket, DatasetKey, View
 from flightserver.catalog.migration import MigrateBuckets, plan_migration
-from flightserver.errors import AlreadyExists, CommitConflict
+from flightserver.catalog.quoting import identifier
+from flightserver.catalog.requirement_base import BaseRequirement, NamedRequirement, what_became_of
+from flightserver.catalog.view_names import natural
+from flightserver.errors import AlreadyExists
 
 if TYPE_CHECKING:
     from flightserver.catalog.draft import State
 
 
-def what_became_of(dataset_id: str, key: DatasetKey, state: State) -> str:
-    """Says where a dataset is, by its id, that isn't found any more under the key that it had."""
-    now = next((one.key for one in state.datasets.values() if one.id == dataset_id), None)
-    if now is not None:
-        return f"it was {'renamed' if now.bucket == key.bucket else 'moved'} and is {now} now"
-    return "it was dropped and created again" if key in state.datasets else "it was dropped"
-
-
-class _Requirement(msgspec.Struct, frozen=True, tag_field="type"):
-    """Base of all requirements."""
-
-    def check(self, state: State) -> None:
-        """Return when it holds in this state.
-
-        Raises:
-            CommitConflict: It doesn't hold; the message says what was required and what was found.
-        """
-        raise NotImplementedError
-
-    @classmethod
-    def refused(cls, error: CommitConflict) -> bool:
-        """Whether the conflict is that a requirement of this class didn't hold."""
-        return error.details.get("requirement") == cls.__struct_config__.tag
-
-    def conflict(self, required: str, found: str) -> NoReturn:
-        """Raise the conflict."""
-        msg = f"the commit requires that {required}, but {found}; nothing was changed and a retry is safe"
-        raise CommitConflict(msg, details={"requirement": str(self.__struct_config__.tag)})
-
-
-class _DatasetRequirement(_Requirement, frozen=True):
-    """Base of the requirements that name one dataset."""
-
-    bucket: str
-    name: str
-
-    @property
-    def key(self) -> DatasetKey:
-        """The dataset it is about."""
-        return DatasetKey(self.bucket, self.name)
-
-
-class DatasetAbsent(_DatasetRequirement, frozen=True, tag="dataset_absent"):
+class DatasetAbsent(NamedRequirement, frozen=True, tag="dataset_absent"):
     """No dataset has the name."""
 
     def check(self, state: State) -> None:
@@ -71,7 +30,7 @@ class DatasetAbsent(_DatasetRequirement, frozen=True, tag="dataset_absent"):
             self.conflict(f"there is no dataset {self.key}", f"there is one, at version {found.version}")
 
 
-class DatasetAt(_DatasetRequirement, frozen=True, tag="dataset_at"):
+class DatasetAt(NamedRequirement, frozen=True, tag="dataset_at"):
     """The dataset was last changed by this version."""
 
     version: int
@@ -85,7 +44,7 @@ class DatasetAt(_DatasetRequirement, frozen=True, tag="dataset_at"):
             self.conflict(f"dataset {self.key} is at version {self.version}", f"it is at version {found.version}")
 
 
-class DatasetUnchangedSchema(_DatasetRequirement, frozen=True, tag="dataset_unchanged_schema"):
+class DatasetUnchangedSchema(NamedRequirement, frozen=True, tag="dataset_unchanged_schema"):
     """The dataset is still the one of this id, with this schema."""
 
     id: str
@@ -101,7 +60,7 @@ class DatasetUnchangedSchema(_DatasetRequirement, frozen=True, tag="dataset_unch
             self.conflict(required, f"version {found.version} changed it")
 
 
-class SameDataset(_DatasetRequirement, frozen=True, tag="same_dataset"):
+class SameDataset(NamedRequirement, frozen=True, tag="same_dataset"):
     """The name still means the dataset of this id, whatever has changed in it."""
 
     id: str
@@ -114,7 +73,7 @@ class SameDataset(_DatasetRequirement, frozen=True, tag="same_dataset"):
             self.conflict(required, what_became_of(self.id, self.key, state))
 
 
-class ContentAbsent(_DatasetRequirement, frozen=True, tag="content_absent"):
+class ContentAbsent(NamedRequirement, frozen=True, tag="content_absent"):
     """The dataset doesn't hold these bytes yet. When it is refused, there is nothing left to do."""
 
     content: str
@@ -127,7 +86,7 @@ class ContentAbsent(_DatasetRequirement, frozen=True, tag="content_absent"):
             self.conflict(required, f"it has at version {found.version}")
 
 
-class BucketAbsent(_Requirement, frozen=True, tag="bucket_absent"):
+class BucketAbsent(BaseRequirement, frozen=True, tag="bucket_absent"):
     """No bucket has the name."""
 
     name: str
@@ -138,7 +97,7 @@ class BucketAbsent(_Requirement, frozen=True, tag="bucket_absent"):
             self.conflict(f"there is no bucket {self.name!r}", "there is one")
 
 
-class BucketEmpty(_Requirement, frozen=True, tag="bucket_empty"):
+class BucketEmpty(BaseRequirement, frozen=True, tag="bucket_empty"):
     """The bucket exists and no dataset is in it."""
 
     name: str
@@ -153,7 +112,7 @@ class BucketEmpty(_Requirement, frozen=True, tag="bucket_empty"):
             self.conflict(required, f"it has {len(names)}: {', '.join(names[:5])}{', ...' if names[5:] else ''}")
 
 
-class BucketUnchanged(_Requirement, frozen=True, tag="bucket_unchanged"):
+class BucketUnchanged(BaseRequirement, frozen=True, tag="bucket_unchanged"):
     """The bucket is described as it was when the change of its description was prepared."""
 
     bucket: Bucket
@@ -168,7 +127,7 @@ class BucketUnchanged(_Requirement, frozen=True, tag="bucket_unchanged"):
             )
 
 
-class SameBucket(_Requirement, frozen=True, tag="same_bucket"):
+class SameBucket(BaseRequirement, frozen=True, tag="same_bucket"):
     """The bucket is still the one to which files were written, and not another that was given its name.
 
     Attributes:
@@ -189,7 +148,7 @@ class SameBucket(_Requirement, frozen=True, tag="same_bucket"):
             )
 
 
-class BucketFits(_Requirement, frozen=True, tag="bucket_fits"):
+class BucketFits(BaseRequirement, frozen=True, tag="bucket_fits"):
     """The bucket, which is new or gets a new name, can be beside the others.
 
     Attributes:
@@ -208,7 +167,7 @@ class BucketFits(_Requirement, frozen=True, tag="bucket_fits"):
             self.conflict(f"bucket {self.bucket.name!r} can be beside the others", error.message)
 
 
-class BucketHolds(_Requirement, frozen=True, tag="bucket_holds"):
+class BucketHolds(BaseRequirement, frozen=True, tag="bucket_holds"):
     """Exactly these datasets, views and vector indexes are in the bucket; names in order."""
 
     name: str
@@ -225,7 +184,7 @@ class BucketHolds(_Requirement, frozen=True, tag="bucket_holds"):
             )
 
 
-class SegmentsUnchanged(_DatasetRequirement, frozen=True, tag="segments_unchanged"):
+class SegmentsUnchanged(NamedRequirement, frozen=True, tag="segments_unchanged"):
     """The dataset still has these segments, and of their rows the same are alive.
 
     Attributes:
@@ -250,7 +209,7 @@ class SegmentsUnchanged(_DatasetRequirement, frozen=True, tag="segments_unchange
             self.conflict(required, f"version {found.version} or one before it removed some")
 
 
-class NothingAppended(_DatasetRequirement, frozen=True, tag="nothing_appended"):
+class NothingAppended(NamedRequirement, frozen=True, tag="nothing_appended"):
     """The dataset has no rows that it hadn't when its next row id was this one; compaction adds none."""
 
     id: str
@@ -282,7 +241,7 @@ class Kept(DatasetAt, frozen=True, tag="kept"):
             self.conflict(required, f"bucket.collect has moved that to version {state.horizon}")
 
 
-class ViewAt(_DatasetRequirement, frozen=True, tag="view_at"):
+class ViewAt(NamedRequirement, frozen=True, tag="view_at"):
     """The view was last changed by this version; 0 means that there is none."""
 
     version: int
@@ -298,7 +257,27 @@ class ViewAt(_DatasetRequirement, frozen=True, tag="view_at"):
             )
 
 
-class IndexAt(_DatasetRequirement, frozen=True, tag="index_at"):
+class NamesMean(BaseRequirement, frozen=True, tag="names_mean"):
+    """Names in the text of a view mean what they meant when its query was planned.
+
+    Attributes:
+        view: Which is going to be made.
+        names: What stands before the dot, if anything, what behind it, and what that means by what the catalog has.
+    """
+
+    view: View
+    names: tuple[tuple[str | None, str, DatasetKey | None], ...]
+
+    def check(self, state: State) -> None:
+        """Return when they do."""
+        for schema, name, meant in self.names:
+            if natural(state, self.view, schema, name) != meant:
+                said = identifier(name) if schema is None else str(DatasetKey(schema, name))
+                required = f"{said} in view {self.view.key} means what it meant when its query was planned"
+                self.conflict(required, "it means something else, or nothing, since something was moved or renamed")
+
+
+class IndexAt(NamedRequirement, frozen=True, tag="index_at"):
     """The vector index was last changed by this version; 0 means that there is none.
 
     With `horizon`, nothing was given up for collection since it was looked at: files of before are relied upon.
@@ -323,7 +302,7 @@ class IndexAt(_DatasetRequirement, frozen=True, tag="index_at"):
             self.conflict(required, f"bucket.collect has moved that to version {state.horizon}")
 
 
-class MigrationIs(_Requirement, frozen=True, tag="migration_is"):
+class MigrationIs(BaseRequirement, frozen=True, tag="migration_is"):
     """What is to be mended of old references is exactly this."""
 
     migration: MigrateBuckets
@@ -334,7 +313,7 @@ class MigrationIs(_Requirement, frozen=True, tag="migration_is"):
             self.conflict("old references are those that were found", "others were written or mended")
 
 
-class AccessUnchanged(_Requirement, frozen=True, tag="access_unchanged"):
+class AccessUnchanged(BaseRequirement, frozen=True, tag="access_unchanged"):
     """Users, roles and policies were last changed by this version."""
 
     version: int
@@ -363,6 +342,7 @@ Requirement = (
     | NothingAppended
     | Kept
     | ViewAt
+    | NamesMean
     | IndexAt
     | MigrationIs
     | AccessUnchanged

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Self
 from flightserver.catalog.draft import Draft, Outcome
 from flightserver.catalog.entities import PRIMARY, Bucket, Dataset, DatasetKey, View
 from flightserver.catalog.identities import AccessState
+from flightserver.catalog.missing import no_bucket
 from flightserver.catalog.quoting import identifier
-from flightserver.errors import InternalError, InvalidRequest, NotFound, RequestError
+from flightserver.errors import InternalError, InvalidRequest, NotFound, RequestError, sees_all
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flightserver.catalog.indexes import VectorIndex
     from flightserver.catalog.log import Commit
+    from flightserver.errors import Hint, Sees
 
 __all__ = ["Outcome", "Snapshot"]
 
@@ -107,7 +111,7 @@ class Snapshot:
         """
         found = self.buckets.get(name)
         if found is None:
-            raise self._no_bucket(name)
+            raise no_bucket(name, self.buckets)
         return found
 
     def dataset(self, name: str, bucket: str | None = None) -> Dataset:
@@ -142,9 +146,7 @@ class Snapshot:
         if not there:
             raise self._not_found(name, None)
         if len(there) > 1:
-            listed = ", ".join(sorted(str(one.key) for one in there))
-            msg = f"dataset {name!r} is in several buckets: say which of {listed}"
-            raise InvalidRequest(msg)
+            raise InvalidRequest(f"dataset {name!r} is in several buckets: say which of ", _candidates(there))
         return there[0]
 
     def index(self, name: str, bucket: str | None = None) -> VectorIndex:
@@ -160,16 +162,11 @@ class Snapshot:
         ]
         if not found:
             if bucket is not None and bucket not in self.buckets:
-                raise self._no_bucket(bucket)
+                raise no_bucket(bucket, self.buckets)
             where = "" if bucket is None else f" in bucket {bucket!r}"
-            there = sorted(str(key) for key in self.indexes)
-            more = f" and {len(there) - _LISTED} more" if there[_LISTED:] else ""
-            raise NotFound(
-                f"there is no vector index {name!r}{where}; there are: {', '.join(there[:_LISTED]) or 'none'}{more}"
-            )
+            raise NotFound(f"there is no vector index {name!r}{where}; there are: ", self._indexes_listed)
         if len(found) > 1 and found[0].bucket != PRIMARY:
-            listed = ", ".join(sorted(str(one.key) for one in found))
-            raise InvalidRequest(f"vector index {name!r} is in several buckets: say which of {listed}")
+            raise InvalidRequest(f"vector index {name!r} is in several buckets: say which of ", _candidates(found))
         return found[0]
 
     def dataset_of(self, index: VectorIndex) -> Dataset | None:
@@ -179,27 +176,35 @@ class Snapshot:
     def _named(self, key: DatasetKey) -> Dataset | View | None:
         return self.datasets.get(key) or self.views.get(key)
 
-    def _no_bucket(self, name: str) -> NotFound:
-        return NotFound(f"there is no bucket {name!r}; there are: {', '.join(sorted(self.buckets))}")
+    def _indexes_listed(self, sees: Sees) -> str:
+        """Those of the datasets that somebody sees."""
+        seen = {one.id for key, one in self.datasets.items() if sees(*key)}
+        there = sorted(str(key) for key, one in self.indexes.items() if one.dataset_id in seen)
+        more = f" and {len(there) - _LISTED} more" if there[_LISTED:] else ""
+        return f"{', '.join(there[:_LISTED]) or 'none'}{more}"
 
     def _not_found(self, name: str, bucket: str | None) -> NotFound:
         if bucket is not None and bucket not in self.buckets:
-            return self._no_bucket(bucket)
-        where = "" if bucket is None else f" in bucket {bucket!r}"
-        near = self.similar(name, bucket)
-        hint = f"; similar: {', '.join(near)}" if near else ""
-        return NotFound(f"there is no dataset {name!r}{where}{hint}")
+            return no_bucket(bucket, self.buckets)
 
-    def similar(self, name: str, bucket: str | None) -> list[str]:
+        def hint(sees: Sees) -> str:
+            near = self.similar(name, bucket, sees)
+            return f"; similar: {', '.join(near)}" if near else ""
+
+        where = "" if bucket is None else f" in bucket {bucket!r}"
+        return NotFound(f"there is no dataset {name!r}{where}", hint)
+
+    def similar(self, name: str, bucket: str | None, sees: Sees = sees_all) -> list[str]:
         """Names a slip away, as SQL writes them: in another case, spelt almost so, or the same in another bucket.
 
         Args:
             name: What was asked for.
             bucket: Where; None for a bare name.
+            sees: Of whoever is told.
         """
         folded: dict[str, list[str]] = {}
         for key in (*self.datasets, *self.views):
-            if bucket is None or key.bucket == bucket or key.name == name:
+            if (bucket is None or key.bucket == bucket or key.name == name) and sees(*key):
                 shown = identifier(key.name) if key.bucket == (bucket or PRIMARY) else str(key)
                 folded.setdefault(key.name.casefold(), []).append(shown)
         wanted = name.casefold()
@@ -207,3 +212,12 @@ class Snapshot:
         alike = [each for each in folded if abs(len(each) - len(wanted)) <= len(wanted) // 3 and each != wanted]
         near = difflib.get_close_matches(wanted, alike[:_COMPARED], n=_SUGGESTIONS)
         return [*same, *(shown for each in near for shown in folded[each])][:_SUGGESTIONS]
+
+
+def _candidates(found: Sequence[Dataset | View | VectorIndex]) -> Hint:
+    """Where something is that several buckets have."""
+
+    def listed(sees: Sees) -> str:
+        return ", ".join(sorted(str(one.key) for one in found if sees(*one.key))) or "them"
+
+    return listed

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from flightserver.catalog.entities import Dataset, DatasetKey, Segment
+from flightserver.catalog.missing import no_bucket
 from flightserver.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
@@ -79,8 +80,7 @@ def check_free(draft: Draft, key: DatasetKey) -> None:
         AlreadyExists: The name is taken.
     """
     if key.bucket not in draft.buckets:
-        msg = f"there is no bucket {key.bucket!r}; there are: {', '.join(sorted(draft.buckets))}"
-        raise NotFound(msg)
+        raise no_bucket(key.bucket, draft.buckets)
     if key in draft.datasets:
         msg = f"dataset {key} exists already"
         raise AlreadyExists(msg)

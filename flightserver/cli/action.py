@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flightserver.cli.connecting import add_address, open_client
+from flightserver.cli.values import json_object
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the flags."""
     parser.add_argument("type", metavar="TYPE", help="such as dataset.describe")
-    parser.add_argument("body", metavar="JSON", nargs="?", type=_json_object, default={}, help="a JSON object")
+    parser.add_argument("body", metavar="JSON", nargs="?", type=json_object, default={}, help="a JSON object")
     add_address(parser)
 
 
@@ -22,13 +25,3 @@ def run(arguments: argparse.Namespace) -> int:
         for answer in client.action(arguments.type, arguments.body):
             print(json.dumps(answer, ensure_ascii=False), flush=True)  # noqa: T201  # what the command prints
     return 0
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"expected a JSON object such as {{}}, found {text[:40]}")
-    return value

@@ -88,16 +88,6 @@ def print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     output_console().print(rich_table(pa.table(texts)))
 
 
-def print_json(answer: dict[str, Any]) -> None:
-    """Print a result as one line."""
-    print(json.dumps(answer, ensure_ascii=False))  # noqa: T201  # what the command prints
-
-
-def given(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields that are not None; those that are stay away from the request."""
-    return {name: value for name, value in fields.items() if value is not None}
-
-
 def _text(value: Any) -> str | None:
     if isinstance(value, list):
         return ", ".join(str(each) for each in value)

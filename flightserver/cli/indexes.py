@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from flightclient.actions import given
+
 from flightserver.cli.connecting import add_address, open_client
-from flightserver.cli.rendering import output_console, rich_table
+from flightserver.cli.rendering import output_console, print_json, rich_table
+from flightserver.cli.values import bucket_name
 
 if TYPE_CHECKING:
     import argparse
@@ -30,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the verbs and their flags."""
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     made = {verb: verbs.add_parser(verb, help=text, description=text) for verb, text in _VERBS.items()}
-    for verb in _VERBS.keys() - {"list"}:
+    for verb in ("create", "refresh", "drop"):
         made[verb].add_argument("name", metavar="NAME", help="of the index")
-    made["move"].add_argument("to", metavar="TO", help="the bucket that becomes its home")
+    add_move(made["move"])
     create = made["create"]
     create.add_argument("--dataset", required=True, metavar="D", help="the dataset")
     create.add_argument("--column", required=True, metavar="C", help="its column of vectors: lists of numbers")
@@ -45,12 +47,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--precision", choices=["float32", "float16"], help="of the numbers that are kept; default: float32"
     )
-    create.add_argument("--to", metavar="B", help="home of the index; default: the bucket of the dataset")
-    create.add_argument("--bucket", metavar="B", help="bucket of the dataset, where the name alone isn't enough")
-    for verb in ("refresh", "move", "drop"):
-        made[verb].add_argument("--bucket", metavar="B", help="its home, where the name alone isn't enough")
+    create.add_argument(
+        "--to", metavar="B", type=bucket_name, help="home of the index; default: the bucket of the dataset"
+    )
+    create.add_argument(
+        "--bucket", metavar="B", type=bucket_name, help="bucket of the dataset, where the name alone isn't enough"
+    )
+    for verb in ("refresh", "drop"):
+        _add_home(made[verb])
     for each in made.values():
         add_address(each)
+
+
+def add_move(parser: argparse.ArgumentParser) -> None:
+    """Describe what `moved` takes, for `flightserver buckets` too."""
+    parser.add_argument("name", metavar="INDEX", help="the index")
+    parser.add_argument("to", metavar="TO", type=bucket_name, help="the bucket that becomes its home")
+    _add_home(parser)
+
+
+def _add_home(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bucket", metavar="B", type=bucket_name, help="home of the index, where its name alone isn't enough"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,24 +79,23 @@ def run(arguments: argparse.Namespace) -> int:
             output_console().print(rich_table(client.query(_LIST)))
         else:
             body = _BODIES.get(arguments.verb, _named)(arguments)
-            given = {name: value for name, value in body.items() if value is not None}
-            answer = client.call(f"index.{arguments.verb}", given)
-            print(json.dumps(answer, ensure_ascii=False))  # noqa: T201  # what the command prints
+            print_json(client.call(f"index.{arguments.verb}", body))
     return 0
 
 
 def _named(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {"index": arguments.name, "bucket": arguments.bucket}
+    return given(index=arguments.name, bucket=arguments.bucket)
 
 
-def _moved(arguments: argparse.Namespace) -> dict[str, Any]:
+def moved(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The body of `index.move`."""
     return {**_named(arguments), "to": arguments.to}
 
 
 def _created(arguments: argparse.Namespace) -> dict[str, Any]:
     names = ("dataset", "column", "metric", "dimension", "precision", "to")
-    return {**_named(arguments), **{name: getattr(arguments, name) for name in names}}
+    return {**_named(arguments), **given(**{name: getattr(arguments, name) for name in names})}
 
 
-_BODIES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {"create": _created, "move": _moved}
+_BODIES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {"create": _created, "move": moved}
 """What a verb sends, where it is more than a name."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from flightserver.cli.connecting import add_address, open_client
 from flightserver.cli.progress import file_bar
+from flightserver.cli.values import bucket_name, json_value
 
 _MODES = ("create", "append", "replace", "create_append", "upsert")
 _LISTS = ("null_values", "column_names")
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the flags."""
     parser.add_argument("file", metavar="FILE", type=Path, help="CSV, JSON, Parquet or Arrow; compressed or not")
     parser.add_argument("--dataset", required=True, metavar="D", help="where its rows go")
-    parser.add_argument("--bucket", metavar="B", help="bucket of the dataset (default: primary)")
+    parser.add_argument("--bucket", metavar="B", type=bucket_name, help="bucket of the dataset (default: primary)")
     parser.add_argument("--mode", choices=_MODES, default="create", help="(default: create)")
     parser.add_argument("--format", metavar="F", help="of the file (default: found out)")
     parser.add_argument(
@@ -58,10 +58,7 @@ def _option(text: str) -> tuple[str, Any]:
     if not given or not name:
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, found {text!r}")
     if value in {"true", "false"} or value[:1] in {"[", "{"}:
-        try:
-            return name, json.loads(value)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"the value of {name!r} is not valid JSON: {error}") from None
+        return name, json_value(value)
     return name, value.replace("\\t", "\t")
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from flightserver.cli.administering import add_place, given, opened, print_json, print_rows
+from flightclient.actions import given
+
+from flightserver.cli.administering import add_place, opened, print_rows
+from flightserver.cli.rendering import print_json
 
 _COLUMNS = ("name", "bucket", "dataset", "filter", "masks", "tags", "roles", "exempt")
 _VERBS = {
@@ -50,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
                 print_json(call("policy.drop", {"name": arguments.name}))
             case "tag":
                 body = {"dataset": arguments.dataset, "columns": {arguments.column: arguments.tags}}
-                print_json(call("dataset.tag_columns", {**body, **given({"bucket": arguments.bucket})}))
+                print_json(call("dataset.tag_columns", {**body, **given(bucket=arguments.bucket)}))
             case _:
-                place = given({"bucket": arguments.bucket, "dataset": arguments.dataset})
+                place = given(bucket=arguments.bucket, dataset=arguments.dataset)
                 body = {
                     "name": arguments.name,
                     **place,

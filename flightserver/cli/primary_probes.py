@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from flightserver.catalog.entities import S3Place
     from flightserver.settings import Settings
     from flightserver.storage.buckets import OpenBucket
-    from flightserver.storage.s3 import S3Access
+    from flightserver.storage.s3_access import S3Access
 
 _RETRY_SECONDS = 5.0
 _SETTINGS = "primary settings"

@@ -74,6 +74,11 @@ def json_rows(batch: pa.RecordBatch) -> Iterator[str]:
         yield json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, allow_nan=False)
 
 
+def print_json(answer: dict[str, Any]) -> None:
+    """Print the result of an action as one line."""
+    print(json.dumps(answer, ensure_ascii=False))  # noqa: T201  # what the command prints
+
+
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 

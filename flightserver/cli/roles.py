@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flightclient.actions import given
+
 from flightserver.catalog.identities import Privilege
-from flightserver.cli.administering import add_place, given, opened, print_json, print_rows
+from flightserver.cli.administering import add_place, opened, print_rows
+from flightserver.cli.rendering import print_json
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             case "remove":
                 print_json(call("role.drop", {"name": arguments.name}))
             case verb:
-                place = given({"bucket": arguments.bucket, "dataset": arguments.dataset})
+                place = given(bucket=arguments.bucket, dataset=arguments.dataset)
                 body = {"role": arguments.name, "privileges": arguments.privileges, **place}
                 print_json(call(f"role.{verb}", body))
     return 0

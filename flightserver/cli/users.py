@@ -6,7 +6,10 @@ import getpass
 import sys
 from typing import TYPE_CHECKING, Any
 
-from flightserver.cli.administering import add_place, given, is_local, opened, print_json, print_rows
+from flightclient.actions import given
+
+from flightserver.cli.administering import add_place, is_local, opened, print_rows
+from flightserver.cli.rendering import print_json
 from flightserver.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -113,7 +116,7 @@ def _new_user(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InvalidRequest("--no-password and --password-stdin contradict each other: give one of them")
     password = None if arguments.no_password else _new_password(from_stdin=arguments.password_stdin)
     body = {"name": arguments.name, "roles": arguments.role, "certificates": arguments.certificate}
-    return given({**body, "password": password})
+    return given(**body, password=password)
 
 
 def _changed_password(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -121,7 +124,7 @@ def _changed_password(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.own:
         current = _line() if arguments.password_stdin else _asked("Current password: ")
     password = _new_password(from_stdin=arguments.password_stdin)
-    return given({"name": arguments.name, "password": password, "current_password": current})
+    return given(name=arguments.name, password=password, current_password=current)
 
 
 def _new_password(*, from_stdin: bool) -> str:
@@ -155,7 +158,7 @@ _BODIES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "password": _changed_password,
     "roles": lambda asked: {"name": asked.name, "roles": asked.roles},
     "certificates": lambda asked: {"name": asked.name, "certificates": asked.certificates},
-    "token": lambda asked: given({"name": asked.name, "days": asked.days, "comment": asked.comment}),
+    "token": lambda asked: given(name=asked.name, days=asked.days, comment=asked.comment),
     "drop-token": lambda asked: {"name": asked.name, "id": asked.id},
 }
 """What a verb sends, where it is more than a name."""

@@ -7,7 +7,8 @@ repeat a request, only how often, so that is how many tries fit into `retry_seco
 
 A client is told everything: `AWS_...` variables (`flightserver.storage.environment`) and the files of AWS's own tools
 change nothing of whom it asks and how, and are hidden while it is made. Only `AWS_CA_BUNDLE` stays, which says whom to
-trust. Credentials that are found there are a part of the access already.
+trust. Credentials that are found there are a part of the access already. Nor does it follow a server to another region
+than the bucket's, as boto3 would by itself: objects couldn't be read there, so that it is an error here too.
 
 Invariant: `translated` is the only place where errors of boto3 become errors of ours. What the server says goes to the
 log, since it may hold URLs and names of accounts.
@@ -18,7 +19,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore import UNSIGNED
@@ -27,14 +28,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from flightserver.errors import BackendUnavailable
 from flightserver.storage.environment import only_variables
-from flightserver.storage.s3_errors import REFUSALS
+from flightserver.storage.s3_errors import REFUSALS, Answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from types_boto3_s3 import S3Client
 
-    from flightserver.storage.s3 import S3Access
+    from flightserver.storage.s3_access import S3Access
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def client(access: S3Access) -> S3Client:
     if not credentials.access_key_id:
         config = config.merge(Config(signature_version=UNSIGNED))
     with only_variables(_NO_CONFIGURATION, keep=("AWS_CA_BUNDLE",)):
-        return boto3.session.Session().client(
+        made = boto3.session.Session().client(
             "s3",
             region_name=location.region,
             endpoint_url=location.endpoint or None,
@@ -69,6 +70,13 @@ def client(access: S3Access) -> S3Client:
             aws_session_token=credentials.session_token or None,
             config=config,
         )
+    made.meta.events.register_last("before-parameter-build.s3", _ask_nobody_else)
+    return made
+
+
+def _ask_nobody_else(context: dict[str, Any], **_: object) -> None:
+    """Let a request count as one that was sent to another region already, which boto3 doesn't do twice."""
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 @contextmanager
@@ -86,7 +94,7 @@ def asking(access: S3Access, action: str) -> Iterator[S3Client]:
         with closing(client(access)) as s3:
             yield s3
     except (BotoCoreError, ClientError) as error:
-        raise translated(error, action) from error
+        raise translated(error, action, access) from error
 
 
 def code(error: ClientError) -> str:
@@ -99,11 +107,18 @@ def refuses(error: ClientError) -> bool:
     return code(error) in _REFUSALS
 
 
-def translated(error: BotoCoreError | ClientError, action: str) -> BackendUnavailable:
+def translated(error: BotoCoreError | ClientError, action: str, access: S3Access) -> BackendUnavailable:
     """What a failed request means to a caller. The text of the server goes to the log: it has URLs."""
     _log.warning("an S3 request failed", extra={"action": action, "error": str(error)[:2000]})
     if isinstance(error, ClientError):
         if refuses(error):
             return BackendUnavailable(f"can't {action}: the S3 server refuses the credentials")
-        return BackendUnavailable(f"can't {action}: the S3 server answers {code(error) or 'an error'}")
+        asked = access.question(_answer(error))
+        return BackendUnavailable(f"can't {action}: the S3 server answers {code(error) or 'an error'}{asked}")
     return BackendUnavailable(f"can't {action}: the S3 server doesn't answer")
+
+
+def _answer(error: ClientError) -> Answer:
+    """What the server answered. Where that has no code, boto3 takes the status for one."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return Answer(status, "" if code(error) == str(status) else code(error))

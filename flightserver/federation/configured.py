@@ -14,7 +14,7 @@ import msgspec
 from flightserver.catalog.entities import LOCAL, PRIMARY, Bucket, S3Place
 from flightserver.errors import InvalidRequest
 from flightserver.federation.places import check_s3_place
-from flightserver.storage.s3 import S3Timeouts
+from flightserver.storage.s3_access import S3Timeouts
 
 if TYPE_CHECKING:
     from flightserver.settings import BucketSettings, PrimarySettings

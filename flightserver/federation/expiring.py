@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flightserver.catalog.catalog import Catalog
     from flightserver.catalog.entities import Bucket, LifecycleRule
     from flightserver.storage.buckets import Buckets, OpenBucket
-    from flightserver.storage.s3 import S3Access
+    from flightserver.storage.s3_access import S3Access
     from flightserver.telemetry import Events
 
 _log = logging.getLogger(__name__)

@@ -10,8 +10,11 @@ take all of a bucket's retries: one that has let the look wait for some seconds 
 Names that a bucket had before it was renamed open it too, and so do the names that references to `primary` had in old
 catalogs, unless a bucket has them.
 
-Invariants: `_lock` guards `_health`, `_defined`, `_asked` and `_looks_on`; no storage is asked under it. The latter has
-the one look that waits at a bucket, and only what that look finds is kept: a bucket that was dropped has no health.
+What changes in the health of a bucket is told as an event: each change once, in the order in which they were noted.
+
+Invariants: `_lock` guards `_health`, `_defined`, `_asked`, `_looks_on` and `_untold`; no storage is asked under it, and
+nothing told. `_looks_on` has the one look that waits at a bucket, and only what that look finds is kept: a bucket that
+was dropped has no health. Changes are taken out of `_untold` under `_telling`, which is taken before `_lock`.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -97,6 +101,8 @@ class Keeper:
         self._defined = {PRIMARY: primary}
         self._asked: dict[str, float] = {}
         self._looks_on: dict[str, _Look] = {}
+        self._telling = threading.Lock()
+        self._untold: deque[tuple[str, Health]] = deque()
         self._looks = Periodic("bucket-keeper", self._look_at_all, check_seconds, at_once=True)
         buckets.load_by(self._load, self._is_current)
 
@@ -136,6 +142,7 @@ class Keeper:
         health = self._asked_now(name)
         with self._lock:
             self._note(name, health)
+        self._tell()
         return health
 
     def _asked_now(self, name: str) -> Health:
@@ -155,12 +162,22 @@ class Keeper:
         return (look and look.silence()) or self._health.get(name)
 
     def _note(self, name: str, health: Health) -> None:
-        """Remember the health of a bucket, and tell when it is lost or back; `_lock` is held."""
+        """Remember the health of a bucket, and that `_tell` is to tell when it is lost or back; `_lock` is held."""
         before = self._health.get(name)
         self._health[name] = health
         if health.reachable != (before is None or before.reachable):
-            kind = "bucket reachable" if health.reachable else "bucket unreachable"
-            self._events.record(kind, name, error=health.error or "")
+            self._untold.append((name, health))
+
+    def _tell(self) -> None:
+        """Tell the changes that nobody has told yet; `_lock` isn't held, as an event may be written somewhere."""
+        with self._telling:
+            while True:
+                with self._lock:
+                    if not self._untold:
+                        return
+                    name, health = self._untold.popleft()
+                kind = "bucket reachable" if health.reachable else "bucket unreachable"
+                self._events.record(kind, name, error=health.error or "")
 
     def _load(self, name: str) -> OpenBucket | None:
         there = self._catalog.snapshot().buckets
@@ -247,6 +264,7 @@ class Keeper:
                     del self._looks_on[name]
                     if health is not None and not self._looks.stopped.is_set():
                         self._note(name, health)
+            self._tell()
 
     def _look_at_all(self) -> None:
         self._look(PRIMARY)  # before the catalog is read, which lies there: it may hang
@@ -262,3 +280,4 @@ class Keeper:
                 silence = look.silence()
                 if silence is not None:
                     self._note(name, silence)
+        self._tell()

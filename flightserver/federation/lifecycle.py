@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from flightserver.catalog.entities import Bucket, LifecycleRule
     from flightserver.catalog.log import Operation
     from flightserver.storage.buckets import OpenBucket
-    from flightserver.storage.s3 import S3Access
+    from flightserver.storage.s3_access import S3Access
 
 AppliedBy = Literal["s3", "server"]
 

@@ -18,7 +18,8 @@ from flightserver.storage.buckets import OpenBucket, url_scheme
 from flightserver.storage.credentials import find_credentials
 from flightserver.storage.limits import LimitedObjects
 from flightserver.storage.local import LocalObjects
-from flightserver.storage.s3 import S3Access, S3Objects, S3Timeouts
+from flightserver.storage.s3 import S3Objects
+from flightserver.storage.s3_access import S3Access, S3Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from flightserver.catalog.entities import Bucket, S3Place
     from flightserver.federation.opening import Opener
-    from flightserver.storage.s3 import S3Access
+    from flightserver.storage.s3_access import S3Access
 
 _S3_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _REGION = re.compile(r"[A-Za-z0-9-]{1,63}")
@@ -181,8 +181,10 @@ def make_s3_bucket(access: S3Access) -> None:
 
 
 def _endpoint(place: S3Place, name: str) -> str:
+    host = ""
     try:
         parts = urlsplit(place.endpoint)
+        host = (parts.hostname or "").rstrip(".")
         fine = not place.endpoint or (
             parts.scheme in {"http", "https"}
             and bool(parts.hostname)
@@ -193,6 +195,12 @@ def _endpoint(place: S3Place, name: str) -> str:
         fine = False
     if not fine:  # not repeated: it may hold a password
         raise InvalidRequest(f"{name} must be a URL such as 'https://s3.example.com:9000', without credentials")
+    if not place.path_style and (":" in host or host.rpartition(".")[2].isdigit()):
+        msg = (
+            f"{name} has an IP address, in front of which the name of an S3 bucket can't stand: give it the name of a "
+            "host, or leave the S3 bucket's name in the path of URLs (path_style)"
+        )
+        raise InvalidRequest(msg)
     return place.endpoint.rstrip("/")
 
 

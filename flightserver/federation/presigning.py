@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from flightserver.errors import BackendUnavailable, InvalidRequest, NotFound
 from flightserver.federation.opening import reachable
 from flightserver.federation.prefixes import CATALOG
+from flightserver.storage.limits import unlimited
 from flightserver.storage.objects import UPLOADS, check_key
 from flightserver.storage.s3 import S3Objects
 
@@ -52,7 +53,8 @@ def presign(bucket: OpenBucket, method: Method, key: str, expires_seconds: int) 
     reason = reachable(bucket.objects)
     if reason is not None:
         raise BackendUnavailable(f"bucket {bucket.name!r} can't be reached: {reason}")
-    if bucket.s3 is None:
+    objects = unlimited(bucket.objects)
+    if bucket.s3 is None or not isinstance(objects, S3Objects):
         msg = (
             f"bucket {bucket.name!r} is a local directory, which serves no URLs: read it by a query or a ticket, "
             "and upload to the Flight server by DoPut; only buckets of backend 's3' have presigned URLs"
@@ -65,7 +67,7 @@ def presign(bucket: OpenBucket, method: Method, key: str, expires_seconds: int) 
         raise NotFound(f"bucket {bucket.name!r} has no object {key!r}: a URL to read it would lead nowhere")
     expires = timedelta(seconds=expires_seconds)
     now = datetime.now(UTC)
-    return Presigned(S3Objects(bucket.s3).presign(method, key, expires), now + expires)
+    return Presigned(objects.presign(method, key, expires), now + expires)
 
 
 def _check(method: Method, key: str, expires_seconds: int) -> None:

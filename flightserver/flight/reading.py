@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.flight as fl
 
 from flightserver.catalog.entities import Dataset, View
-from flightserver.catalog.quoting import quoted
+from flightserver.catalog.quoting import delimited
 from flightserver.errors import Forbidden, InvalidRequest, RequestError
 from flightserver.flight.permissions import check_command
 from flightserver.flight.plain import PlainDiff, PlainQuery, plain_command, table_path
@@ -216,7 +216,7 @@ class Reading:
 
 
 def _all_rows(bucket: str, name: str) -> str:
-    return f'SELECT * FROM "{quoted(bucket)}"."{quoted(name)}"'  # noqa: S608  # names are quoted
+    return f"SELECT * FROM {delimited(bucket)}.{delimited(name)}"  # noqa: S608  # names are quoted
 
 
 def _command(descriptor: Any) -> bytes:

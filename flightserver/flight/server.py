@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.flight as fl
@@ -24,15 +25,32 @@ from flightserver.flight.status import translated, translated_batches
 from flightserver.flight.streams import held_batches, sent_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from flightserver.errors import Sees
     from flightserver.flight.certificates import Certificates
     from flightserver.flight.middleware import CallContext
     from flightserver.flight.service import Service
+    from flightserver.flight.status import Sight
 
+_T = TypeVar("_T")
 
 _LONGEST_NAME = 200
 """Characters of an action's name that are noted."""
+
+
+def _answering(rpc: str) -> Callable[[Callable[..., _T]], Callable[..., _T]]:
+    """A handler of this RPC: what it raises becomes what gRPC sends, and tells who calls no more than they may see."""
+
+    def decorate(handler: Callable[..., _T]) -> Callable[..., _T]:
+        @wraps(handler)
+        def answer(server: FlightServer, context: Any, *asked: Any) -> _T:
+            with translated(rpc, lambda: server.sees(context)):
+                return handler(server, context, *asked)
+
+        return answer
+
+    return decorate
 
 
 class FlightServer(fl.FlightServerBase):
@@ -62,35 +80,36 @@ class FlightServer(fl.FlightServerBase):
             raise BackendUnavailable(f"can't listen on {host} port {port}: it is in use or not ours") from error
         self.uri = f"{scheme}://{host}:{self.port}"
 
-    @translated("ListFlights")
+    @_answering("ListFlights")
     def list_flights(self, context: Any, criteria: bytes) -> Iterator[fl.FlightInfo]:  # noqa: ARG002  # pyarrow's signature
         """Every dataset as a flight; criteria have no meaning here."""
-        flights = self._service.reading.flights(_allowed(context, "list_flights"))
-        return translated_batches(map(self._service.advertising.located, flights), "ListFlights")
+        call = _allowed(context, "list_flights")
+        flights = self._service.reading.flights(call)
+        return translated_batches(map(self._service.advertising.located, flights), "ListFlights", self._sight(call))
 
-    @translated("GetFlightInfo")
+    @_answering("GetFlightInfo")
     def get_flight_info(self, context: Any, descriptor: Any) -> fl.FlightInfo:
         """What a descriptor answers, and the tickets that fetch it."""
         call = replace(_allowed(context, "get_flight_info"), is_cancelled=context.is_cancelled)
         self._check_size(descriptor)
         return self._service.advertising.located(self._service.reading.info(call, descriptor))
 
-    @translated("GetSchema")
+    @_answering("GetSchema")
     def get_schema(self, context: Any, descriptor: Any) -> fl.SchemaResult:
         """The schema of what a descriptor answers."""
         call = _allowed(context, "get_schema")
         self._check_size(descriptor)
         return fl.SchemaResult(self._service.reading.schema(call, descriptor))
 
-    @translated("DoGet")
+    @_answering("DoGet")
     def do_get(self, context: Any, ticket: Any) -> fl.FlightDataStream:
         """The stream that a ticket names."""
         call = _allowed(context, "do_get")
         in_flight = call_in_flight(context)
         schema, batches = self._service.reading.stream(call, ticket.ticket, context.is_cancelled)
-        return fl.GeneratorStream(schema, in_flight.paced(translated_batches(batches, "DoGet")))
+        return fl.GeneratorStream(schema, in_flight.paced(translated_batches(batches, "DoGet", self._sight(call))))
 
-    @translated("DoPut")
+    @_answering("DoPut")
     def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
         """Takes rows, bound values, uploads, or a statement that changes data."""
         call = _allowed(context, "do_put")
@@ -98,7 +117,7 @@ class FlightServer(fl.FlightServerBase):
         sent = SentStream(reader, call_in_flight(context), context.is_cancelled)
         self._service.writing.put(call, descriptor, sent, Answers(writer), context.is_cancelled)
 
-    @translated("DoExchange")
+    @_answering("DoExchange")
     def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
         """Runs SQL against the rows sent, as table `input`, and sends the result back."""
         call = _allowed(context, "do_exchange")
@@ -115,7 +134,7 @@ class FlightServer(fl.FlightServerBase):
             for batch in in_flight.paced(batches):
                 answers.write_batch(batch)
 
-    @translated("DoAction")
+    @_answering("DoAction")
     def do_action(self, context: Any, action: Any) -> Iterator[fl.Result]:
         """Runs an action of the protocol or of ours."""
         call = replace(_allowed(context, "do_action"), is_cancelled=context.is_cancelled)
@@ -135,14 +154,26 @@ class FlightServer(fl.FlightServerBase):
         if wanted.is_in_bucket:
             self._service.reading.check_bucket(call)
         results = (fl.Result(answer) for answer in wanted.run(call, body))
-        return translated_batches(results, "DoAction")
+        return translated_batches(results, "DoAction", self._sight(call))
 
-    @translated("ListActions")
+    @_answering("ListActions")
     def list_actions(self, context: Any) -> list[tuple[str, str]]:
         """Every action with its description and JSON schemas."""
         _allowed(context, "list_actions")
         ours = [(action.name, action.description()) for action in self._service.registry]
         return [*ACTION_DESCRIPTIONS.items(), *ours]
+
+    def sees(self, context: Any) -> Sees:
+        """What who calls may be told of.
+
+        Raises:
+            Unauthenticated: Nobody knows who it is.
+        """
+        return self._sight(call_context(context))()
+
+    def _sight(self, call: CallContext) -> Sight:
+        """Finds what a caller may be told of, by the rights of the moment when it is told."""
+        return lambda: self._service.renewed(call).rights.sees
 
     def _check_size(self, descriptor: Any) -> None:
         size = len(descriptor.command or b"") + sum(len(part) for part in descriptor.path or [])

@@ -25,6 +25,8 @@ Invariants:
     - No traceback and no path reaches a client. pyarrow appends the traceback of every Arrow error, and in GetSchema
       of Flight errors, to the message, unless formatting it fails: `_Untraceable` makes it fail.
     - extra_info holds the status code that is sent; pyarrow turns a different one into INTERNAL.
+    - Hints of a message are for what its reader may see (`flightserver.errors`); where nobody knows who that is, for
+      what everybody may.
     - A message is clipped to what fits into gRPC's limits on headers, or the client would see a protocol error.
 """
 
@@ -32,6 +34,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
@@ -56,7 +59,9 @@ from flightserver.errors import (
     QueryTimeout,
     SchemaDrift,
     SchemaMismatch,
+    Sees,
     Unauthenticated,
+    sees_nothing,
 )
 from flightserver.flight.sql.protocol import message_class, pack
 
@@ -65,6 +70,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _T = TypeVar("_T")
+
+Sight = Callable[[], Sees]
+"""Finds out what somebody may know of now."""
 
 _logger = logging.getLogger(__name__)
 
@@ -79,6 +87,11 @@ measured, 7.8 KiB at most."""
 _MAX_DETAILS_BYTES = 600
 
 _LIKE_A_CODE = re.compile(r"\[(FS-\d{4})\]")
+
+
+def _nobody() -> Sees:
+    """The sight of who isn't known."""
+    return sees_nothing
 
 
 class _NoTraceback(BaseException):
@@ -169,19 +182,20 @@ _STATUSES: dict[type[FlightserverError], _Status] = {
 }
 
 
-def to_flight_error(error: BaseException, rpc: str) -> Exception:
+def to_flight_error(error: BaseException, rpc: str, sight: Sight = _nobody) -> Exception:
     """Makes the exception that pyarrow sends as the right status.
 
     Args:
         error: What a handler raised. An exception that this function made before is returned as it is.
         rpc: The name of the call, for the log.
+        sight: Of who calls, asked only for an error that doesn't tell everybody the same.
 
     Returns:
         An exception to raise from a handler of a `FlightServerBase`. Never try to format its traceback.
     """
     if isinstance(error, _Untraceable):
         return error
-    return _status_exception(_domain_error(error, rpc))
+    return _status_exception(_domain_error(error, rpc), sight)
 
 
 def _domain_error(error: BaseException, rpc: str) -> FlightserverError:
@@ -199,9 +213,19 @@ def _domain_error(error: BaseException, rpc: str) -> FlightserverError:
     )
 
 
-def _status_exception(error: FlightserverError) -> Exception:
+def _told(error: FlightserverError, sight: Sight) -> str:
+    if not error.has_hints:
+        return error.message
+    try:
+        sees = sight()
+    except FlightserverError:  # the message is about another failure
+        sees = sees_nothing
+    return error.told_to(sees)
+
+
+def _status_exception(error: FlightserverError, sight: Sight = _nobody) -> Exception:
     status = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
-    message = _LIKE_A_CODE.sub(r"(\1)", error.message)
+    message = _LIKE_A_CODE.sub(r"(\1)", _told(error, sight))
     text = f"{_clip(message)} [{error.code}]"
     exception: Exception
     if status.takes_details:
@@ -236,10 +260,12 @@ class translated(ContextDecorator):  # noqa: N801  # reads as a verb, like conte
 
     Args:
         rpc: The name of the call, for the log and for messages.
+        sight: Of who calls.
     """
 
-    def __init__(self, rpc: str) -> None:
+    def __init__(self, rpc: str, sight: Sight = _nobody) -> None:
         self._rpc = rpc
+        self._sight = sight
 
     def __enter__(self) -> Self:
         return self
@@ -248,18 +274,19 @@ class translated(ContextDecorator):  # noqa: N801  # reads as a verb, like conte
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is not None and not isinstance(error, GeneratorExit):
-            raise to_flight_error(error, self._rpc) from None
+            raise to_flight_error(error, self._rpc, self._sight) from None
 
 
-def translated_batches(batches: Iterable[_T], rpc: str) -> Generator[_T]:
+def translated_batches(batches: Iterable[_T], rpc: str, sight: Sight = _nobody) -> Generator[_T]:
     """Passes the items of a stream on; whatever producing them raises becomes a Flight error.
 
     Args:
         batches: A generator of record batches for `fl.GeneratorStream`, or of results of an action.
         rpc: The name of the call, for the log and for messages.
+        sight: Of who calls.
 
     Yields:
         The items. Closing this generator closes `batches`.
     """
-    with translated(rpc):
+    with translated(rpc, sight):
         yield from batches

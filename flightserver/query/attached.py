@@ -22,7 +22,7 @@ from datafusion import SessionContext, col, lit, literal
 from datafusion.catalog import Table
 from datafusion.object_store import LocalFileSystem
 
-from flightserver.catalog.quoting import quoted
+from flightserver.catalog.quoting import delimited
 from flightserver.query.filescan import scan_files
 from flightserver.tables.schema import decode
 
@@ -125,4 +125,4 @@ def _cast(field: pa.Field, found: pa.Schema) -> Expr:
 
 
 def _named(column: str) -> Expr:
-    return col(f'"{quoted(column)}"')
+    return col(delimited(column))

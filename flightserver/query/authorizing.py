@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from flightserver.catalog.entities import PRIMARY, DatasetKey
 from flightserver.catalog.identities import Privilege
-from flightserver.errors import InvalidRequest, NotFound
+from flightserver.errors import Forbidden, InvalidRequest, NotFound
 from flightserver.query.language.changes import CreateView
 from flightserver.query.language.statements import Kind
 from flightserver.query.namespace import CATALOG, INFORMATION_SCHEMA, PUBLIC, SYSTEM
@@ -82,7 +82,18 @@ class Needs:
         moved = None if self.dataset is None or self.makes else now.key_now(self.dataset, newest)
         for key in {self.key, self.key if moved is None else moved}:
             if self.makes or key in newest.datasets or key in newest.views:
-                replace(self, key=key, dataset=newest.datasets.get(key)).check(now)
+                self._check_at(key, newest, now)
+
+    def _check_at(self, key: DatasetKey, newest: Snapshot, rights: Rights) -> None:
+        try:
+            replace(self, key=key, dataset=newest.datasets.get(key)).check(rights)
+        except Forbidden:
+            if key == self.key or rights.sees(*key):
+                raise
+            raise Forbidden(
+                f"{self.key} was renamed or moved meanwhile, to where user {rights.user!r} may not do this: "
+                "nothing was changed"
+            ) from None
 
 
 def authorize(statement: Statement, scope: Scope) -> None:

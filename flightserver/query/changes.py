@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from flightserver.catalog.entities import DatasetKey
 from flightserver.catalog.log import Operation
-from flightserver.catalog.quoting import quoted
+from flightserver.catalog.quoting import delimited
 from flightserver.catalog.transaction import Confirmed
 from flightserver.errors import InvalidRequest, NotFound
 from flightserver.query.access_changes import ACCESS_KINDS, AccessChanges
@@ -282,5 +282,5 @@ def _renamed(query: str, columns: pa.Schema | None) -> str:
     """The query with the column names of CREATE TABLE name (columns) AS query."""
     if columns is None:
         return query
-    names = ", ".join(f'"{quoted(name)}"' for name in columns.names)
+    names = ", ".join(delimited(name) for name in columns.names)
     return f"SELECT * FROM ({query}) AS created({names})"  # noqa: S608  # the statement's own text, names quoted

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from flightserver.catalog.entities import Dataset
-from flightserver.catalog.quoting import quoted
+from flightserver.catalog.quoting import delimited
 from flightserver.errors import RequestError
 from flightserver.query.namespace import INFORMATION_SCHEMA, SYSTEM
 
@@ -49,4 +49,4 @@ def counted(sql: str, scope: Scope) -> str | None:
     if scope.is_protected(dataset):
         return None
     name = "count(*)" if found["alias"] is None else _folded(found["alias"])
-    return f'SELECT CAST({dataset.rows} AS BIGINT) AS "{quoted(name)}"'  # a number and a quoted name
+    return f"SELECT CAST({dataset.rows} AS BIGINT) AS {delimited(name)}"  # a number and a quoted name

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace as changed
 
 from flightserver.catalog.entities import DatasetKey, View
-from flightserver.catalog.quoting import quoted
+from flightserver.catalog.quoting import delimited
 from flightserver.catalog.requirements import DatasetAt, DatasetUnchangedSchema, ViewAt
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import DropView, PutView, RenameDataset
 from flightserver.errors import AlreadyExists, CommitConflict, InvalidRequest, NotFound
-from flightserver.query.following import means_still
+from flightserver.query.following import READING, means_still, requirements_of
 from flightserver.query.keys import with_foreign_key
 from flightserver.query.language import changes as c
+from flightserver.query.namespace import Notes
 from flightserver.query.wire import wire_schema
 from flightserver.tables.definitions import Definition
 from flightserver.tables.plan import refuse_external
@@ -112,10 +113,28 @@ class Definitions:
     ) -> None:
         """CREATE VIEW. Its query is planned, so that it names what exists, and kept as text.
 
+        The text must mean by the commit what was planned: else it is planned again.
+
         Raises:
             AlreadyExists: The name is taken.
             NotFound, InvalidRequest: The query can't be planned.
+            CommitConflict: What it reads is moved or renamed again and again meanwhile.
         """
+        for _ in range(_ATTEMPTS):
+            try:
+                self._create_view_once(key, view, scope, commits, operation)
+            except CommitConflict as error:
+                if not any(one.refused(error) for one in READING):
+                    raise
+                conflict = error
+                scope = scope.again(commits.snapshot())
+            else:
+                return
+        raise conflict
+
+    def _create_view_once(
+        self, key: DatasetKey, view: c.CreateView, scope: Scope, commits: Commits, operation: Operation
+    ) -> None:
         found = scope.snapshot.views.get(key)
         if found is not None and view.exists_ok:
             return
@@ -123,10 +142,11 @@ class Definitions:
             raise AlreadyExists(f"view {key} exists already: CREATE OR REPLACE VIEW replaces it")
         query = view.definition
         if view.columns:
-            names = ", ".join(f'"{quoted(name)}"' for name in view.columns)
+            names = ", ".join(delimited(name) for name in view.columns)
             query = f"SELECT * FROM ({query}) AS created({names})"  # noqa: S608  # the statement's own text, names quoted
         # What came with the statement, and temporary tables, are not there when the view is read.
-        frame = self._engine.view(query, replace(scope, given={}, searching=False))
+        notes = Notes(said={})
+        frame = self._engine.view(query, replace(scope, given={}, searching=False, notes=notes))
         made = View(
             bucket=key.bucket,
             name=key.name,
@@ -138,7 +158,10 @@ class Definitions:
             comment="" if found is None else found.comment,
         )
         at = ViewAt(key.bucket, key.name, 0 if found is None else found.version)
-        commits.commit(Transaction(operation, (PutView(made, replace=found is not None),), (at,)))
+        # As it was planned, with what whoever asks may not see.
+        planned = commits.snapshot() if scope.newest is None or scope.past is not None else scope.newest
+        requirements = (at, *requirements_of(made, notes.said or {}, planned))
+        commits.commit(Transaction(operation, (PutView(made, replace=found is not None),), requirements))
 
     def drop_view(
         self, target: TableName, drop: c.DropView, scope: Scope, commits: Commits, operation: Operation
@@ -212,7 +235,7 @@ class Definitions:
         return altered
 
     def _column(self, name: str, definition: str) -> pa.Field:
-        return self._engine.column_schema(f'"{quoted(name)}" {definition}').field(0)
+        return self._engine.column_schema(f"{delimited(name)} {definition}").field(0)
 
     @staticmethod
     def _commit(
@@ -232,7 +255,7 @@ class Definitions:
         commits.commit(Transaction(operation, updates, (same, *requirements)))
 
     def _check_not_null(self, dataset: Dataset, columns: tuple[str, ...], scope: Scope, guard: Guard) -> None:
-        missing = " OR ".join(f'"{quoted(name)}" IS NULL' for name in columns)
+        missing = " OR ".join(f"{delimited(name)} IS NULL" for name in columns)
         found = self._count(f"SELECT count(*) FROM {_table(dataset)} WHERE {missing}", scope, guard)  # noqa: S608  # names are quoted
         if found:
             raise InvalidRequest(
@@ -240,7 +263,7 @@ class Definitions:
             )
 
     def _check_unique(self, dataset: Dataset, columns: tuple[str, ...], scope: Scope, guard: Guard) -> None:
-        key = ", ".join(f'"{quoted(name)}"' for name in columns)
+        key = ", ".join(delimited(name) for name in columns)
         grouped = f"SELECT {key} FROM {_table(dataset)} GROUP BY {key} HAVING count(*) > 1"  # noqa: S608  # names are quoted
         found = self._count(f"SELECT count(*) FROM ({grouped}) AS twice", scope, guard)  # noqa: S608  # as above
         if found:
@@ -255,4 +278,4 @@ class Definitions:
 
 
 def _table(dataset: Dataset) -> str:
-    return f'"{quoted(dataset.bucket)}"."{quoted(dataset.name)}"'
+    return f"{delimited(dataset.bucket)}.{delimited(dataset.name)}"

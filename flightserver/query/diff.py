@@ -25,7 +25,7 @@ import msgspec
 import pyarrow as pa
 
 from flightserver.catalog.identities import Privilege
-from flightserver.catalog.quoting import quoted
+from flightserver.catalog.quoting import delimited
 from flightserver.errors import InvalidRequest, NotFound
 from flightserver.query.language.statements import Kind, Statement
 from flightserver.query.namespace import Scope
@@ -244,12 +244,12 @@ def _changes(columns: Sequence[str], primary_key: Sequence[str]) -> str:
 
 
 def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(f'"{quoted(name)}"' for name in columns)
+    return ", ".join(delimited(name) for name in columns)
 
 
 def _free(name: str, columns: Sequence[str]) -> str:
     """A name like `name`, quoted, that no column has."""
-    return f'"{quoted(free_stored_name(name, columns))}"'
+    return delimited(free_stored_name(name, columns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from datafusion import DataFrame, LogicalPlan, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
 
-from flightserver.catalog.quoting import quoted
+from flightserver.catalog.quoting import delimited
 from flightserver.errors import Forbidden, InvalidRequest, LimitExceeded, NotFound, RequestError
 from flightserver.query.contexts import CAREFUL, FETCHING, FEW_ROWS, FIRST, OPTIONS, SPILLING, USUAL, make_context
 from flightserver.query.failures import PlanDefect, missing_table, translate
@@ -162,7 +162,7 @@ class Engine:
         """
 
         def columns(path: list[str]) -> pa.Schema:
-            table = ".".join(f'"{quoted(part)}"' for part in path)
+            table = ".".join(delimited(part) for part in path)
             return self.query(f"SELECT * FROM {table}", scope, {}, careful=careful).schema()  # noqa: S608  # names are quoted
 
         context = self._careful if careful else self._usual
@@ -210,7 +210,7 @@ class Engine:
         columns = []
         for name in has.names:
             place = schema.get_field_index(name)
-            column = col(f'"{quoted(name)}"')
+            column = col(delimited(name))
             if place >= 0 and has.field(name).type != schema.field(place).type:
                 kind = schema.field(place).type
                 column = (column.try_cast(kind) if lenient else column.cast(kind)).alias(name)

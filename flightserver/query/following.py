@@ -6,25 +6,35 @@ has changed nothing, so it is done again. A name with the bucket means nothing a
 
 What is done again is done to the same dataset. A name may mean another one by then, in another bucket, for which nobody
 was asked whether it may be changed.
+
+A view keeps its text, and whatever the text means by the commit is what it reads. So it requires that the names in it
+mean what they meant when its query was planned (`requirements_of`), or is planned again.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from flightserver.catalog.entities import View
+from flightserver.catalog.requirements import NamesMean, SameDataset, ViewAt
+from flightserver.catalog.view_names import natural
 from flightserver.errors import CommitConflict, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from flightserver.catalog.entities import Dataset
+    from flightserver.catalog.entities import Dataset, DatasetKey
+    from flightserver.catalog.requirements import Requirement
+    from flightserver.catalog.snapshot import Snapshot
     from flightserver.catalog.transaction import Commits
     from flightserver.query.language.changes import TableName
     from flightserver.query.namespace import Scope
 
 _ATTEMPTS = 10
 """Each refusal but the last is a move of the dataset."""
+
+READING: Final = (NamesMean, SameDataset, ViewAt)
+"""What a view requires of what it reads."""
 
 Done = TypeVar("Done")
 
@@ -53,6 +63,27 @@ def following(target: TableName, scope: Scope, commits: Commits, act: Callable[[
             if not _has_moved(dataset, target, scope):
                 raise
     raise refusal
+
+
+def requirements_of(
+    view: View, said: Mapping[tuple[str | None, str], Dataset | View], planned: Snapshot
+) -> tuple[Requirement, ...]:
+    """What a view that is made requires, so that its text means by then what its query was planned with.
+
+    Args:
+        view: As it is going to be.
+        said: What the names in its text meant to who makes it, by schema, if any, and name.
+        planned: The version, or the state of the transaction, in which they did.
+    """
+    reads: dict[DatasetKey, Requirement] = {}
+    for one in said.values():  # of an earlier version it may read what is dropped
+        if isinstance(one, View):
+            if planned.views.get(one.key) == one:
+                reads[one.key] = ViewAt(one.bucket, one.name, one.version)
+        elif (found := planned.datasets.get(one.key)) is not None and found.id == one.id:
+            reads[one.key] = SameDataset(one.bucket, one.name, one.id)
+    names = tuple((schema, name, natural(planned, view, schema, name)) for schema, name in said)
+    return (*reads.values(), NamesMean(view, names))
 
 
 def means_still(one: Dataset | View, target: TableName, scope: Scope) -> bool:

@@ -58,12 +58,14 @@ class Notes:
         cancelled: Whether the statement was stopped, and with it the searches of its views on other threads.
         reads: The plan as the engine shows it, which names each column that is read; None where that isn't known.
         id: For messages.
+        said: What the names in the statement's own text meant, by schema, if any, and name; None to keep none.
     """
 
     has_searches: bool = False
     cancelled: bool = False
     reads: str | None = None
     id: str = "of a view's search"
+    said: dict[tuple[str | None, str], Dataset | View] | None = None
 
 
 class Found(NamedTuple):
@@ -132,6 +134,12 @@ class Scope:
     def relation(self, name: str, schema: str | None = None) -> Dataset | View:
         """As `dataset`, for datasets and views."""
         written = (None if schema == BARE else schema, name)
+        found = self._meant(written, schema, name)
+        if self.notes.said is not None and not self.depth:
+            self.notes.said[written] = found
+        return found
+
+    def _meant(self, written: tuple[str | None, str], schema: str | None, name: str) -> Dataset | View:
         meant = self.meanings.get(written)
         if meant is not None:
             if not self.has(*meant):  # where it is now isn't for everyone to know

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flightserver.catalog.quoting import quoted
+from flightserver.catalog.quoting import delimited
 from flightserver.errors import Forbidden, InvalidRequest
 from flightserver.query.language.tokens import LITERALS, tokenize
 from flightserver.tables.schema import decode, visible
@@ -173,7 +173,7 @@ def _masks(
             text = policy.masks.get(name)
             if text is None:
                 text = next((policy.tags[tag] for tag in tags.get(name, ()) if tag in policy.tags), None)
-                text = None if text is None else _replaced(text, {"value": f'"{quoted(name)}"'})
+                text = None if text is None else _replaced(text, {"value": delimited(name)})
             if text is not None:
                 masks.setdefault(name, _bound(text, user))
     return masks
@@ -181,11 +181,11 @@ def _masks(
 
 def _query(names: Sequence[str], policies: Sequence[Policy], masks: Mapping[str, str], user: str) -> str:
     filters = " AND ".join(f"({_bound(policy.filter, user)})" for policy in policies if policy.filter)
-    shown = {one: f"({masks[one]})" if one in masks else f'"{quoted(one)}"' for one in names}
+    shown = {one: f"({masks[one]})" if one in masks else delimited(one) for one in names}
     if filters:
         opaque = {*masks, *_named(filters, names)}
         shown = {one: _OPAQUE.format(text) if one in opaque else text for one, text in shown.items()}
-    columns = ", ".join(f'{text} AS "{quoted(one)}"' for one, text in shown.items())
+    columns = ", ".join(f"{text} AS {delimited(one)}" for one, text in shown.items())
     if not filters:
         return f"SELECT {columns} FROM {PROTECTED}"  # noqa: S608  # names are quoted, masks are an administrator's
     rows = f"SELECT * FROM {PROTECTED} WHERE {filters} LIMIT {_NO_LIMIT}"  # noqa: S608  # filters are an administrator's

@@ -24,7 +24,7 @@ from datafusion import SessionContext, col, lit
 from datafusion.catalog import Table
 from msgspec.structs import replace
 
-from flightserver.catalog.quoting import quoted
+from flightserver.catalog.quoting import delimited
 from flightserver.errors import BackendUnavailable
 from flightserver.query.filescan import scan_files
 from flightserver.storage.buckets import MISSING
@@ -252,7 +252,7 @@ class Scans:
         frame = self._files(in_files, segments)
         if merged:
             frame = self._without(frame, np.concatenate([dead[one.id] + one.row_id_base for one in segments]))
-        columns = [col(f'"{quoted(stored_name(field))}"').alias(field.name) for field in schema]
+        columns = [col(delimited(stored_name(field))).alias(field.name) for field in schema]
         if row_ids:
             row_id = col(ROW_ID) if offset == 0 else col(ROW_ID) + lit(offset)
             columns.append(row_id.alias(ROW_ID))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from datafusion import col, udf
 
-from flightserver.catalog.quoting import quoted
+from flightserver.catalog.quoting import delimited
 from flightserver.errors import InvalidRequest
 from flightserver.query.namespace import TARGET, Scope
 from flightserver.tables.schema import ROW_ID, decode, visible
@@ -86,4 +86,4 @@ class Sorting:
 
 
 def _column(name: str) -> Expr:
-    return col(f'"{quoted(name)}"')
+    return col(delimited(name))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datafusion import SessionContext
 
     from flightserver.storage.buckets import OpenBucket
-    from flightserver.storage.s3 import S3Access, S3Timeouts
+    from flightserver.storage.s3_access import S3Access, S3Timeouts
 
 _ENGINE_RETRIES = 10
 _PAUSES_SECONDS = 5.0

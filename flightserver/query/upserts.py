@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec.structs import replace as changed
 
-from flightserver.catalog.quoting import quoted
+from flightserver.catalog.quoting import delimited
 from flightserver.catalog.staging import StagedTransaction
 from flightserver.catalog.transaction import Confirmed
 from flightserver.errors import CommitConflict, InvalidRequest
@@ -223,7 +223,7 @@ class RowStreams:
         key = dataset.primary_key
         if dataset.segments:
             change.remove(self._ids(_matching(key, ADDED), scope))
-        columns = ", ".join(f'"{quoted(name)}"' for name in key)
+        columns = ", ".join(delimited(name) for name in key)
         sql = (
             f'SELECT a."_rid" FROM "{ADDED}" AS a JOIN (SELECT {columns}, max("_rid") AS "__last" FROM "{ADDED}" '  # noqa: S608  # names are quoted
             f'GROUP BY {columns} HAVING count(*) > 1) AS b ON {_equal(key, "a", "b")} WHERE a."_rid" < b."__last"'
@@ -262,4 +262,4 @@ def _matching(columns: Iterable[str], other: str) -> str:
 
 
 def _equal(columns: Iterable[str], left: str, right: str) -> str:
-    return " AND ".join(f'"{left}"."{quoted(name)}" = "{right}"."{quoted(name)}"' for name in columns)
+    return " AND ".join(f'"{left}".{delimited(name)} = "{right}".{delimited(name)}' for name in columns)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import quote
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from flightserver.errors import Sees
     from flightserver.storage.objects import ObjectMeta, Objects
-    from flightserver.storage.s3 import S3Access
+    from flightserver.storage.s3_access import S3Access
 
 ALSO_ASKED = "also_asked"
 """In the details of an error of reading: the bucket that was asked too, in vain."""
@@ -142,8 +144,7 @@ class Buckets:
         if found is None or not self._is_current(found):
             found = self._loaded(name)
         if found is None:
-            msg = f"there is no bucket {name!r}; there are: {', '.join(sorted(self._open)) or 'none'}"
-            raise NotFound(msg)
+            raise NotFound(f"there is no bucket {name!r}", partial(_listed, sorted(self._open)))
         return found
 
     def _loaded(self, name: str) -> OpenBucket | None:
@@ -208,3 +209,9 @@ def _nothing(_name: str) -> OpenBucket | None:
 
 def _always(_bucket: OpenBucket) -> bool:
     return True
+
+
+def _listed(names: Sequence[str], sees: Sees) -> str:
+    """Those that somebody sees."""
+    seen = [one for one in names if sees(one, None)]
+    return f"; there are: {', '.join(seen) or 'none'}"

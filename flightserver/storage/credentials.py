@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ProfileNotFound
 
 from flightserver.errors import BackendUnavailable, InvalidRequest
 from flightserver.storage.environment import environment_lock
-from flightserver.storage.s3 import S3Credentials
+from flightserver.storage.s3_access import S3Credentials
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,14 +26,12 @@ from __future__ import annotations
 
 import io
 import logging
-import math
 import random
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO
 
-import msgspec
 import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
@@ -45,9 +43,8 @@ from obstore.store import S3Store
 from flightserver.errors import BackendUnavailable, FlightserverError
 from flightserver.storage.environment import only_variables
 from flightserver.storage.objects import ObjectMeta, absent, check_key, check_prefix, taken
-from flightserver.storage.s3_errors import is_final, reason
+from flightserver.storage.s3_errors import is_final
 from flightserver.storage.s3_files import S3File, S3Writer
-from flightserver.storage.silence import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +54,7 @@ if TYPE_CHECKING:
     from obstore.store import S3Config
 
     from flightserver.storage.objects import ObjectWriter
+    from flightserver.storage.s3_access import S3Access
 
 _log = logging.getLogger(__name__)
 
@@ -66,105 +64,6 @@ _BUFFER_BYTES = 1 << 20
 """What a random reader asks for at least."""
 _FIRST_BACKOFF_SECONDS = 0.1
 _MAX_BACKOFF_SECONDS = 5.0
-
-
-class S3Location(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where a bucket's objects are. It is a part of the catalog's format, in `S3Place`.
-
-    Attributes:
-        bucket: The S3 bucket.
-        endpoint: URL of the server; empty for AWS.
-        region: Its region.
-        prefix: What all keys begin with there, without a slash at its ends; empty for none.
-        path_style: Whether the S3 bucket's name stands in the path of URLs rather than in their host.
-        encryption: `AES256`, `aws:kms`, `aws:kms:dsse`, or empty for the S3 bucket's default.
-        kms_key: Id of the key for `aws:kms`; empty for the default one.
-    """
-
-    bucket: str
-    endpoint: str = ""
-    region: str = "us-east-1"
-    prefix: str = ""
-    path_style: bool = True
-    encryption: str = ""
-    kms_key: str = ""
-
-    @property
-    def requested(self) -> str:
-        """URL that requests go to, empty for AWS: the object stores put the S3 bucket's name into paths only."""
-        if self.path_style or not self.endpoint:
-            return self.endpoint
-        scheme, _, host = self.endpoint.partition("://")
-        return f"{scheme}://{self.bucket}.{host}"
-
-    def full_key(self, key: str) -> str:
-        """The key in the S3 bucket."""
-        return f"{self.prefix}/{key}" if self.prefix else key
-
-
-@dataclass(frozen=True, slots=True)
-class S3Credentials:
-    """Who asks; all empty means that requests aren't signed."""
-
-    access_key_id: str = ""
-    secret_access_key: str = ""
-    session_token: str = ""
-
-    def __repr__(self) -> str:
-        """Never shows a secret."""
-        return f"S3Credentials({self.access_key_id!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class S3Timeouts:
-    """How long is waited.
-
-    Attributes:
-        connect_seconds: For a connection.
-        request_seconds: For one request, its body included.
-        retry_seconds: After which a request is not tried again; all tries share it. With 0, none is tried again.
-        retries: How often a request is tried again.
-    """
-
-    connect_seconds: float = 5.0
-    request_seconds: float = 30.0
-    retry_seconds: float = 60.0
-    retries: int = 10
-
-    @property
-    def fitted(self) -> S3Timeouts:
-        """The same with tries of which a whole number fits into `retry_seconds`: one that hangs ends with it."""
-        request_seconds = self._fitted(self.request_seconds)
-        # A request has its connection in its time where the client counts so, and behind it where it doesn't.
-        return replace(
-            self, connect_seconds=min(self.connect_seconds, request_seconds), request_seconds=request_seconds
-        )
-
-    @property
-    def tries(self) -> int:
-        """How often a server that hangs is asked, when requests are fitted."""
-        return min(self.retries + 1, max(1, round(self.retry_seconds / self.request_seconds)))
-
-    @property
-    def patience(self) -> float:
-        """Seconds that a server that hangs costs a request, when requests are fitted, but for pauses between tries."""
-        return self.tries * self.request_seconds
-
-    def _fitted(self, seconds: float) -> float:
-        if self.retry_seconds == 0:
-            return seconds
-        number = math.ceil(self.retry_seconds / seconds)
-        return seconds if number > self.retries + 1 else self.retry_seconds / number
-
-
-@dataclass(frozen=True, slots=True)
-class S3Access:
-    """All that it takes to reach an S3 bucket, and what is learnt of it on the way."""
-
-    location: S3Location
-    credentials: S3Credentials
-    timeouts: S3Timeouts
-    silence: Silence = field(default_factory=Silence, compare=False, repr=False)
 
 
 class S3Objects:
@@ -179,22 +78,21 @@ class S3Objects:
     def __init__(self, access: S3Access) -> None:
         self._timeouts = access.timeouts.fitted
         self._access = replace(access, timeouts=self._timeouts)
-        self.store = _store(self._access, retries=access.timeouts.retries)
-
-        self._once = _store(self._access, retries=0)
-        # Made here and not when it is needed: making one may wait for those who look for credentials.
-        hurried = replace(self._timeouts, request_seconds=self._timeouts.request_seconds / 2)
-        self._hurried = _store(replace(access, timeouts=hurried), retries=0) if hurried.retries else self._once
+        # Made here and not when they are needed: making one may wait for those who look for credentials.
+        self.store = self._once = self._hurried = _store(self._access, retries=0)
+        if self._timeouts.retries:
+            self.store = _store(self._access, retries=self._timeouts.retries)
+            hurried = replace(self._timeouts, request_seconds=self._timeouts.request_seconds / 2)
+            self._hurried = _store(replace(access, timeouts=hurried), retries=0)
 
     def get(self, key: str) -> bytes:
         """Return all bytes of an object."""
         check_key(key)
         try:
-            data = bytes(obstore.get(self.store, key).bytes())
+            with self._access.silence.asking():
+                return bytes(obstore.get(self.store, key).bytes())
         except (FileNotFoundError, BaseError) as error:
             raise self._translated(error, "read", key) from error
-        self._access.silence.answered()
-        return data
 
     def head(self, key: str) -> ObjectMeta | None:
         """Return what is known of an object, or None."""
@@ -238,11 +136,12 @@ class S3Objects:
         raise _given_up("write", key)
 
     def _put_once(self, store: S3Store, key: str, data: bytes) -> ObjectMeta:
-        return self._put_meta(key, len(data), obstore.put(store, key, data, mode="create", use_multipart=False))
+        with self._access.silence.asking():
+            result = obstore.put(store, key, data, mode="create", use_multipart=False)
+        return self._put_meta(key, len(data), result)
 
     def _put_meta(self, key: str, size: int, result: PutResult) -> ObjectMeta:
         """What is known of an object that was just put; some servers, as Ceph's of large ones, don't tell its etag."""
-        self._access.silence.answered()
         etag = _etag(result["e_tag"])
         return (self.head(key) if not etag else None) or ObjectMeta(key, size, etag, datetime.now(UTC))
 
@@ -251,9 +150,10 @@ class S3Objects:
         if self.head(key) is not None:
             raise taken(key)
         try:
-            result = obstore.put(
-                self.store, key, file, use_multipart=True, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
-            )
+            with self._access.silence.asking():
+                result = obstore.put(
+                    self.store, key, file, use_multipart=True, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
+                )
         except (FileNotFoundError, BaseError) as error:
             # When the answer that completes an upload is lost, asking again is answered by "no such upload".
             found = self.head(key)
@@ -278,11 +178,10 @@ class S3Objects:
     def get_range(self, key: str, start: int, length: int) -> memoryview:
         """Bytes of an object from `start`; there must be so many."""
         try:
-            data = memoryview(obstore.get_range(self.store, key, start=start, length=length)).cast("B")
+            with self._access.silence.asking():
+                return memoryview(obstore.get_range(self.store, key, start=start, length=length)).cast("B")
         except (FileNotFoundError, BaseError) as error:
             raise self._translated(error, "read", key) from error
-        self._access.silence.answered()
-        return data
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectMeta]:
         """Yield the objects under a prefix, in key order."""
@@ -290,11 +189,12 @@ class S3Objects:
         # The store lists below whole parts of keys.
         directory = prefix.rpartition("/")[0]
         try:
-            for found in obstore.list(self.store, directory or None, offset=after or None):
-                self._access.silence.answered()
-                for each in found:
-                    if each["path"].startswith(prefix) and each["path"] > after:
-                        yield _meta(each)
+            with self._access.silence.asking():
+                for found in obstore.list(self.store, directory or None, offset=after or None):
+                    self._access.silence.answered()
+                    for each in found:
+                        if each["path"].startswith(prefix) and each["path"] > after:
+                            yield _meta(each)
         except BaseError as error:
             raise self._translated(error, "list", prefix) from error
 
@@ -302,7 +202,8 @@ class S3Objects:
         """Delete an object, if there is one."""
         check_key(key)
         try:
-            obstore.delete(self.store, key)
+            with self._access.silence.asking():
+                obstore.delete(self.store, key)
         except FileNotFoundError:
             return
         except BaseError as error:
@@ -323,7 +224,7 @@ class S3Objects:
         if isinstance(error, AlreadyExistsError | PreconditionError):
             return taken(key)
         _log.warning("an S3 request failed", extra={"action": action, "key": key, "error": str(error)[:2000]})
-        return BackendUnavailable(f"can't {action} {key!r}: {reason(error, self._access)}")
+        return BackendUnavailable(f"can't {action} {key!r}: {self._access.reason(error)}")
 
 
 def _no_bucket(key: str) -> BackendUnavailable:

@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
-
-if TYPE_CHECKING:
-    from flightserver.storage.s3 import S3Access
+from obstore.exceptions import AlreadyExistsError, PermissionDeniedError, PreconditionError, UnauthenticatedError
 
 REFUSALS = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"})
 """Codes of errors about who asks; AWS answers those about session tokens by status 400."""
@@ -47,11 +43,28 @@ class Answer:
     @property
     def is_about_region(self) -> bool:
         """Whether it is what a request that was signed for another region is answered."""
-        return self.status == _REDIRECT or self.code in _OF_REGION
+        return self.redirects or self.code in _OF_REGION
+
+    @property
+    def redirects(self) -> bool:
+        """Whether the server names another place."""
+        return self.status == _REDIRECT
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is one that S3 gives for several reasons, and says not for which."""
+        return self.status == _BAD_REQUEST and not self.code
 
 
 def answer(error: Exception) -> Answer | None:
-    """What the server answered, or None if it is not known to have answered."""
+    """What the server answered, or None if it is not known to have answered.
+
+    Whoever wants to know whether a failed request was answered asks here, and nowhere else.
+    """
+    if isinstance(error, FileNotFoundError):
+        return Answer(404)
+    if isinstance(error, AlreadyExistsError | PreconditionError):
+        return Answer(412)
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         return Answer(403)
     text = str(error)
@@ -68,23 +81,3 @@ def is_final(error: Exception) -> bool:
     """Whether the same request would be answered the same again."""
     found = answer(error)
     return found is not None and (found.refuses or found.is_about_region)
-
-
-def reason(error: Exception, access: S3Access) -> str:
-    """Why a request failed, for its message."""
-    server = "the S3 server of this bucket"
-    found = answer(error)
-    if found is None:
-        return f"{server} doesn't answer, or fails"
-    if found.refuses:
-        return f"{server} refuses the credentials"
-    region = f"is the region {access.location.region!r} right?"
-    if found.status == _REDIRECT:
-        return f"{server} answers by a redirect: {region}"
-    answers = f"{server} answers {found.status}{' ' * bool(found.code)}{found.code}"
-    if found.is_about_region:
-        return f"{answers}: {region}"
-    if found.status == _BAD_REQUEST and not found.code:
-        token = " And is the session token still valid?" if access.credentials.session_token else ""
-        return f"{answers}: {region}{token}"
-    return answers

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flightserver.errors import FlightserverError
-from flightserver.storage.s3 import S3Objects, S3Timeouts
+from flightserver.storage.s3 import S3Objects
+from flightserver.storage.s3_access import S3Timeouts
 from flightserver.storage.silence import LOOK_SECONDS, Silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flightserver.storage.s3 import S3Access
+    from flightserver.storage.s3_access import S3Access
 
 
 def expect_answer(access: S3Access, key: str) -> None:
@@ -27,11 +29,9 @@ def expect_answer(access: S3Access, key: str) -> None:
         seconds = min(LOOK_SECONDS, access.timeouts.request_seconds)
         hurried = S3Timeouts(seconds, seconds, retry_seconds=0, retries=0)
         heard = Silence()
-        try:
+        with suppress(FlightserverError):
             S3Objects(replace(access, timeouts=hurried, silence=heard)).head(key)
-        except FlightserverError:
-            return heard.has_answered
-        return True
+        return heard.has_answered
 
     access.silence.check(f"read {key!r}", lambda: _is_true_soon(look))
 

@@ -4,7 +4,7 @@ Theory of operation: a server that hangs costs each request `S3Timeouts.patience
 and again: for `SILENT_SECONDS` after a request has waited in vain, a read begins by a look, one request that waits
 `LOOK_SECONDS` at most, and fails when that isn't answered either. There is one look in `_PAUSE_SECONDS`; reads that
 come between fail at once. The first answer of any kind to any request ends the silence, be it an error: so a server
-that is back is used again at once.
+that is back is used again at once. What is an answer is decided in `flightserver.storage.s3_errors.answer`.
 
 A server that is slow must not be taken for a silent one. So only a HEAD counts, which moves no data and costs a server
 least, and only when it has used up its time without any answer, while no other request to the bucket was answered.
@@ -51,19 +51,16 @@ class Silence:
         self._looked = -math.inf
 
     @contextmanager
-    def asking(self, patience: float) -> Iterator[None]:
-        """Learn from a HEAD, which is made inside, and may take `patience` seconds."""
+    def asking(self, patience: float = math.inf) -> Iterator[None]:
+        """Learn from a request, which is made inside; one without an answer counts when it took `patience` seconds."""
         began = self._clock()
         try:
             yield
-        except BaseError as error:
-            if answer(error) is not None:
-                self.answered()
-            else:
+        except (FileNotFoundError, BaseError) as error:
+            if answer(error) is None:
                 self._unanswered(began, patience)
-            raise
-        except FileNotFoundError:
-            self.answered()
+            else:
+                self.answered()
             raise
         else:
             self.answered()

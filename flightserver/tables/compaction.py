@@ -135,6 +135,7 @@ class Compactor:
             BackendUnavailable: A file can't be read or written.
         """
         dataset: Dataset | None = None
+        asked = key
         for start in range(1, _STARTS + 1):
             snapshot = self._catalog.snapshot()
             key = key if dataset is None else _key_now(dataset, snapshot)
@@ -162,7 +163,7 @@ class Compactor:
                 yield _result(dataset, rewritten, outcome, start)
                 return
         raise CommitConflict(
-            f"others rewrote or replaced the segments of dataset {key} {_STARTS} times while they were compacted; "
+            f"others rewrote or replaced the segments of dataset {asked} {_STARTS} times while they were compacted; "
             "nothing was changed and a retry is safe"
         )
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from msgspec.structs import replace
 
+from flightserver.catalog.missing import no_bucket
 from flightserver.catalog.requirements import Kept, SameBucket
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import MoveDataset
@@ -361,8 +362,7 @@ class Mover:
 
     def _check(self, snapshot: Snapshot, dataset: Dataset, to: str) -> None:
         if to not in snapshot.buckets:
-            msg = f"there is no bucket {to!r}; there are: {', '.join(sorted(snapshot.buckets))}"
-            raise NotFound(msg)
+            raise no_bucket(to, snapshot.buckets)
         refuse_external(dataset)
         if dataset.bucket == to:
             msg = f"dataset {dataset.key} can't be moved to bucket {to!r}: it is there; name another bucket"

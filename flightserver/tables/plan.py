@@ -25,11 +25,12 @@ from flightserver.tables.schema import canonical, decode, drift, drift_error, en
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flightserver.catalog.entities import Segment
+    from flightserver.catalog.entities import DatasetKey, Segment
     from flightserver.catalog.log import Operation
     from flightserver.catalog.requirements import Requirement
     from flightserver.catalog.snapshot import Snapshot
     from flightserver.catalog.updates import Update
+    from flightserver.errors import Hint, Sees
     from flightserver.tables.requests import CreateRequest, WriteRequest
 
 _APPENDS = frozenset({Mode.APPEND, Mode.CREATE_APPEND})
@@ -106,13 +107,22 @@ def refuse_moved(request: WriteRequest, was: Dataset | None, snapshot: Snapshot)
     """Return unless rows that were written for a dataset's former home are to be added to it.
 
     Raises:
-        NotFound: The dataset has another home, or another name; says which.
+        NotFound: The dataset has another home, or another name; says which, to who may see it there.
     """
     if was is None or request.mode not in _APPENDS:
         return
     now = next((one.key for one in snapshot.datasets.values() if one.id == was.id), was.key)
     if now != was.key:
-        raise NotFound(f"dataset {was.key} is {now} by now: nothing was written; send the rows there")
+        raise NotFound(f"dataset {was.key} ", _moved_to(now))
+
+
+def _moved_to(now: DatasetKey) -> Hint:
+    def hint(sees: Sees) -> str:
+        if sees(*now):
+            return f"is {now} by now: nothing was written; send the rows there"
+        return "isn't there any more: it was renamed or moved, and nothing was written"
+
+    return hint
 
 
 def refuse_external(dataset: Dataset) -> None:

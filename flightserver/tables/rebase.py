@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from msgspec.structs import replace
 
 from flightserver.catalog.entities import DatasetKey
-from flightserver.catalog.requirements import SegmentsUnchanged, what_became_of
+from flightserver.catalog.requirement_base import what_became_of
+from flightserver.catalog.requirements import SegmentsUnchanged
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import RemoveRows
 from flightserver.errors import (
@@ -244,8 +245,9 @@ def _same_dataset(then: Snapshot, now: Snapshot, key: DatasetKey) -> Dataset:
     found, identity = now.datasets.get(key), then.datasets[key].id
     if found is None or found.id != identity:
         became = what_became_of(identity, key, now)
-        msg = f"dataset {key} isn't there any more: {became}; nothing was changed and a retry is safe"
-        raise CommitConflict(msg)
+        raise CommitConflict(
+            f"dataset {key} isn't there any more: ", became, "; nothing was changed and a retry is safe"
+        )
     return found
 
 

@@ -171,7 +171,7 @@ class Tables:
             InvalidRequest: A name or key is not allowed.
             CommitConflict: Others create and drop the same name again and again.
         """
-        self._buckets.get(request.bucket)
+        self._buckets.get(self._catalog.snapshot().bucket(request.bucket).name)
         check_dataset_name(request.name)
         schema = with_key(canonical(request.schema), request.primary_key)
         lineage = new_lineage("sql", "create table", request.operation)
@@ -193,8 +193,8 @@ class Tables:
             NotFound: There is none, and `if_exists` is not set.
             CommitConflict: Another was given the name since this was asked.
         """
-        self._buckets.get(bucket)
         snapshot = self._catalog.snapshot()
+        self._buckets.get(snapshot.bucket(bucket).name)
         if operation.id in snapshot.operations:
             return True
         if if_exists and DatasetKey(bucket, name) not in snapshot.datasets:

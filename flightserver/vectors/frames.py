@@ -7,9 +7,10 @@ searches that hold it go on.
 
 Objects are opened by threads of their own, each by one, and searches wait for that: what takes longer than a statement
 may is there for the next one, which would begin anew otherwise, for ever. Each bucket has threads of its own, so that
-one that hangs delays no other's.
+one that hangs delays no other's; it has them as long as one of its objects is being opened.
 
-Invariant: `_lock` guards `_open`, `_bytes`, `_opening` and `_threads`; nothing is opened under it.
+Invariant: `_lock` guards `_open`, `_bytes` and `_busy`; nothing is opened under it. A bucket is in `_busy` if and only
+if one of its objects is being opened, or waits for its turn; after `close` none is.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, BinaryIO
 
 from flightserver.errors import BackendUnavailable
@@ -38,6 +40,16 @@ _AT_ONCE = 4
 _STOPPING = "vector indexes aren't opened any more: the server is stopping"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Busy:
+    """Threads that open objects of one bucket, and what they open, by id of the generation."""
+
+    threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="open-index")
+    )
+    opening: dict[str, Future[Frame]] = field(default_factory=dict)
+
+
 class Frames:
     """Opens generations and keeps them open. All methods may be called from any thread.
 
@@ -54,9 +66,8 @@ class Frames:
         self._lock = threading.Lock()
         self._open: OrderedDict[str, Frame] = OrderedDict()
         self._bytes = 0
-        self._opening: dict[str, Future[Frame]] = {}
         self._closed = threading.Event()
-        self._threads: dict[str, ThreadPoolExecutor] = {}
+        self._busy: dict[str, _Busy] = {}
 
     def close(self) -> None:
         """Stop opening objects; those that are open stay so as long as somebody holds them.
@@ -65,9 +76,9 @@ class Frames:
         """
         with self._lock:
             self._closed.set()
-            threads = list(self._threads.values())
-        for each in threads:
-            each.shutdown(wait=False, cancel_futures=True)
+            busy, self._busy = list(self._busy.values()), {}
+        for each in busy:
+            each.threads.shutdown(wait=False, cancel_futures=True)
 
     def get(self, generation: Generation) -> Frame:
         """The generation, open.
@@ -80,32 +91,36 @@ class Frames:
             found = self._kept(generation.id)
             if found is not None:
                 return found
-            opening = self._opening.get(generation.id)
-            if opening is None and self._closed.is_set():
-                raise BackendUnavailable(_STOPPING)
+            busy = self._busy.get(generation.bucket)
+            opening = None if busy is None else busy.opening.get(generation.id)
             if opening is None:
-                threads = self._threads_of(generation.bucket)
-                opening = self._opening[generation.id] = threads.submit(self._opened, generation)
+                opening = self._begun(generation)
         wait_for(opening)
         try:
             return opening.result()
         except CancelledError:
             raise BackendUnavailable(_STOPPING) from None
 
-    def _opened(self, generation: Generation) -> Frame:
+    def _begun(self, generation: Generation) -> Future[Frame]:
+        """Have a generation opened; `_lock` is held."""
+        if self._closed.is_set():
+            raise BackendUnavailable(_STOPPING)
+        busy = self._busy.get(generation.bucket) or _Busy()
+        opening = busy.opening[generation.id] = busy.threads.submit(self._opened, generation, busy)
+        self._busy[generation.bucket] = busy
+        return opening
+
+    def _opened(self, generation: Generation, busy: _Busy) -> Frame:
         try:
             frame = self._read(generation)
             self._keep(generation.id, frame)
             return frame
         finally:
             with self._lock:
-                self._opening.pop(generation.id, None)
-
-    def _threads_of(self, bucket: str) -> ThreadPoolExecutor:
-        """The threads that open what lies in a bucket; `_lock` is held."""
-        if bucket not in self._threads:
-            self._threads[bucket] = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="open-index")
-        return self._threads[bucket]
+                busy.opening.pop(generation.id, None)
+                if not busy.opening and self._busy.get(generation.bucket) is busy:
+                    del self._busy[generation.bucket]
+                    busy.threads.shutdown(wait=False)
 
     def _kept(self, generation: str) -> Frame | None:
         found = self._open.get(generation)

@@ -14,7 +14,8 @@ from query.asking import count, rows, run
 from flightserver.access.rights import UNRESTRICTED
 from flightserver.errors import LimitExceeded
 from flightserver.query.request import Request
-from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Objects, S3Timeouts
+from flightserver.storage.s3 import S3Objects
+from flightserver.storage.s3_access import S3Access, S3Credentials, S3Location, S3Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

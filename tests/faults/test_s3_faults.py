@@ -24,7 +24,8 @@ from flightserver.catalog.updates import PutBucket
 from flightserver.errors import BackendUnavailable, FlightserverError
 from flightserver.lakehouse import Lakehouse
 from flightserver.settings import load_settings
-from flightserver.storage.s3 import S3Objects, S3Timeouts
+from flightserver.storage.s3 import S3Objects
+from flightserver.storage.s3_access import S3Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

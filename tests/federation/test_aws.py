@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import logging
 import socket
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace as changed
 from s3server import ACCESS_KEY, SECRET_KEY, free_port
+from storage.answering import answering, error
 
+from flightserver.catalog.entities import S3, Bucket
 from flightserver.errors import BackendUnavailable
 from flightserver.federation.aws import asking, client
-from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Objects, S3Timeouts
+from flightserver.federation.lifecycle import withdraw
+from flightserver.federation.places import check_s3_bucket
+from flightserver.storage.buckets import OpenBucket
+from flightserver.storage.s3 import S3Objects
+from flightserver.storage.s3_access import S3Access, S3Credentials, S3Location, S3Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +71,61 @@ def test_what_else_the_server_refuses_is_told_by_its_code(s3_server: S3Server) -
         asking(s3_server.access("no-such-bucket"), "look at it") as s3,
     ):
         s3.list_objects_v2(Bucket="no-such-bucket")
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "told"),
+    [
+        (301, "PermanentRedirect", "answers PermanentRedirect: is the region 'eu-central-1' right?"),
+        (
+            400,
+            "AuthorizationHeaderMalformed",
+            "answers AuthorizationHeaderMalformed: is the region 'eu-central-1' right?",
+        ),
+        (400, "KMS.DisabledException", "answers KMS.DisabledException"),
+    ],
+)
+def test_an_answer_to_who_asks_for_another_region_is_told_with_that_question(status: int, said: str, told: str) -> None:
+    with answering(status, error(said)) as server:
+        access = server.access()
+        far = OpenBucket("far", S3Objects(access), "lakehouse-far", s3=access)
+
+        with pytest.raises(BackendUnavailable) as looked_for:
+            check_s3_bucket(access)
+        with pytest.raises(BackendUnavailable) as set_anew:
+            withdraw(far, Bucket("far", S3))
+
+    assert looked_for.value.message == f"can't look for the S3 bucket 'lake': the S3 server {told}"
+    assert set_anew.value.message == f"can't set the lifecycle rules of bucket 'far': the S3 server {told}"
+
+
+def test_a_region_that_the_server_does_not_have_is_told(s3_server: S3Server, s3_bucket: str) -> None:
+    """By boto3 too, which would ask in the right one by itself: objects are asked for in the one that is set."""
+    access = s3_server.access(s3_bucket)
+    elsewhere = replace(access, location=changed(access.location, region="eu-central-1"))
+
+    with pytest.raises(BackendUnavailable, match=r"Malformed: is the region 'eu-central-1' right\?$"):
+        check_s3_bucket(elsewhere)
+    with pytest.raises(BackendUnavailable, match=r"Malformed: is the region 'eu-central-1' right\?$"):
+        list(S3Objects(elsewhere).list(""))
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (301, "answers 301: is the region 'eu-central-1' right?"),
+        (400, "answers 400: is the region 'eu-central-1' right? And is the session token still valid?"),
+    ],
+)
+def test_an_answer_without_a_reason_is_told_with_the_common_ones(status: int, told: str) -> None:
+    with (
+        answering(status, "") as server,
+        pytest.raises(BackendUnavailable) as caught,
+        asking(server.access("a-token"), "look at it") as s3,
+    ):
+        s3.head_bucket(Bucket="lake")
+
+    assert caught.value.message == f"can't look at it: the S3 server {told}"
 
 
 def test_a_server_that_is_not_there_is_told_without_its_address() -> None:

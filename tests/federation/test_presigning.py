@@ -144,6 +144,15 @@ def test_a_url_is_of_one_object_and_one_method(far: OpenBucket) -> None:
     assert far.objects.get("_staging/uploads/1") == b"one"
 
 
+def test_a_url_is_signed_by_what_the_bucket_was_opened_with(far: OpenBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To make a client may take long: who looks for credentials is waited for."""
+    monkeypatch.delattr("flightserver.storage.s3.S3Store")
+
+    fetch(presign(far, "PUT", KEY, 60).url, "PUT", b"contents")
+
+    assert far.objects.get(KEY) == b"contents"
+
+
 def test_a_url_that_has_expired_is_refused(far: OpenBucket) -> None:
     far.objects.put("_staging/uploads/1", b"one")
     url = presign(far, "GET", "_staging/uploads/1", 1).url

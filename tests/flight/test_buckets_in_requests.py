@@ -386,3 +386,20 @@ def test_the_schema_of_a_session_comes_before_its_bucket_and_primary(named: Runn
         ]
 
     assert counts == [1, 1, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("action", "body"),
+    [
+        ("bucket.collect", {"bucket": ""}),
+        ("bucket.set_lifecycle", {"name": "", "rules": []}),
+        ("bucket.usage", {"name": ""}),
+        ("bucket.mirror", {"bucket": "", "dataset": "t"}),
+        ("dataset.describe", {"bucket": "", "dataset": "t"}),
+    ],
+)
+def test_an_empty_name_means_no_bucket_rather_than_primary(
+    server: RunningServer, action: str, body: dict[str, Any]
+) -> None:
+    with connect(server.uri) as client, pytest.raises(InvalidRequest, match="Expected `str` of length >= 1"):
+        client.call(action, body)

@@ -33,6 +33,15 @@ def test_a_missing_field_is_named(client: Client) -> None:
         client.call("dataset.describe")
 
 
+def test_a_body_that_is_nested_too_deeply_for_json_is_refused(client: Client) -> None:
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+
+    with pytest.raises(InvalidRequest, match="this can't be sent as JSON: maximum recursion depth exceeded"):
+        client.call("bucket.list", {"x": nested})
+
+
 def test_an_action_that_does_not_exist_lists_those_that_do(client: Client) -> None:
     with pytest.raises(NotFound, match=r"bucket\.list"):
         client.call("nothing.at_all")

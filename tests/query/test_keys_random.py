@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from query.asking import rows, run
 from query.keyed import referring
 
-from flightserver.catalog.quoting import quoted
+from flightserver.catalog.quoting import delimited
 from flightserver.lakehouse import Lakehouse
 from flightserver.settings import load_settings
 
@@ -46,27 +46,23 @@ class Table:
     keys: list[Key] = field(default_factory=list)
 
 
-def name(text: str) -> str:
-    return f'"{quoted(text)}"'
-
-
 def names(table: Table, places: tuple[int, ...]) -> str:
-    return ", ".join(name(table.columns[place]) for place in places)
+    return ", ".join(delimited(table.columns[place]) for place in places)
 
 
 def declaration(tables: list[Table], table: Table) -> str:
-    parts = [f"{name(column)} {kind}" for column, kind in zip(table.columns, table.types, strict=True)]
+    parts = [f"{delimited(column)} {kind}" for column, kind in zip(table.columns, table.types, strict=True)]
     if table.primary_key:
-        constraint = f"CONSTRAINT {name(table.primary_key_name)} " if table.primary_key_name else ""
+        constraint = f"CONSTRAINT {delimited(table.primary_key_name)} " if table.primary_key_name else ""
         parts.append(f"{constraint}PRIMARY KEY ({names(table, table.primary_key)})")
     for key in table.keys:
         other = tables[key.table]
         listed = f" ({names(other, key.referenced)})" if key.says_columns else ""
         parts.append(
-            f"CONSTRAINT {name(key.name)} FOREIGN KEY ({names(table, key.columns)}) "
-            f"REFERENCES {name(other.name)}{listed} ON UPDATE {key.on_update} ON DELETE {key.on_delete}"
+            f"CONSTRAINT {delimited(key.name)} FOREIGN KEY ({names(table, key.columns)}) "
+            f"REFERENCES {delimited(other.name)}{listed} ON UPDATE {key.on_update} ON DELETE {key.on_delete}"
         )
-    return f"CREATE TABLE {name(table.name)} ({', '.join(parts)})"
+    return f"CREATE TABLE {delimited(table.name)} ({', '.join(parts)})"
 
 
 def alike(one: str, other: str) -> bool:
@@ -172,12 +168,12 @@ def rename(lakehouse: Lakehouse, draw: st.DataObject, tables: list[Table]) -> No
     """Call a table or a column otherwise."""
     table = draw.draw(st.sampled_from(tables))
     if draw.draw(st.booleans()):
-        run(lakehouse, f"ALTER TABLE {name(table.name)} RENAME TO {name(table.name + 'x')}")
+        run(lakehouse, f"ALTER TABLE {delimited(table.name)} RENAME TO {delimited(table.name + 'x')}")
         table.name += "x"
         return
     place = draw.draw(st.integers(0, len(table.columns) - 1))
     old, new = table.columns[place], table.columns[place] + "x"
-    run(lakehouse, f"ALTER TABLE {name(table.name)} RENAME COLUMN {name(old)} TO {name(new)}")
+    run(lakehouse, f"ALTER TABLE {delimited(table.name)} RENAME COLUMN {delimited(old)} TO {delimited(new)}")
     table.columns[place] = new
 
 

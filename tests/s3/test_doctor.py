@@ -18,7 +18,7 @@ from flightserver.cli.main import main
 from flightserver.federation.places import make_s3_bucket
 from flightserver.lakehouse import Lakehouse
 from flightserver.settings import load_settings
-from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Timeouts
+from flightserver.storage.s3_access import S3Access, S3Credentials, S3Location, S3Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

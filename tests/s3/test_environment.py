@@ -13,6 +13,8 @@ from faults.serving import ServerProcess
 from flightclient import S3Place
 from s3server import CREDENTIALS, S3Server
 
+from flightserver.federation.claims import CLAIM
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -81,7 +83,7 @@ def test_writes_reads_and_urls_of_a_bucket_agree(
     assert "token" not in upload.lower()
     assert s3_server.client().get_object(Bucket=s3_bucket, Key="here/_staging/uploads/x")["Body"].read() == b"sent"
     assert [(each.dataset, each.objects) for each in usage.datasets] == [("t", len(objects))]
-    assert names(s3_server, s3_bucket) == {"here/datasets", "here/_staging"}
+    assert names(s3_server, s3_bucket) == {"here/datasets", "here/_staging", f"here/{CLAIM}"}
     assert names(wrong, s3_bucket) == set()
 
 

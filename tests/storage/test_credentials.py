@@ -15,7 +15,8 @@ from flightserver.errors import BackendUnavailable, FlightserverError, InvalidRe
 from flightserver.lakehouse import Lakehouse
 from flightserver.settings import load_settings
 from flightserver.storage.credentials import check_reference, find_credentials
-from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Objects, S3Timeouts
+from flightserver.storage.s3 import S3Objects
+from flightserver.storage.s3_access import S3Access, S3Credentials, S3Location, S3Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,8 @@ import pytest
 from flightserver.federation.aws import client
 from flightserver.storage import environment
 from flightserver.storage.environment import environment_lock, only_variables
-from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Objects, S3Timeouts
+from flightserver.storage.s3 import S3Objects
+from flightserver.storage.s3_access import S3Access, S3Credentials, S3Location, S3Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
 from msgspec.structs import replace as changed
 from s3server import ACCESS_KEY, SECRET_KEY, free_port
+from storage.answering import answering, error
 
 from flightserver.errors import BackendUnavailable, FlightserverError
-from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Objects, S3Timeouts
+from flightserver.storage.s3 import S3Objects
+from flightserver.storage.s3_access import S3Access, S3Credentials, S3Location, S3Timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from s3server import S3Server
 
@@ -29,55 +28,6 @@ CALLS: dict[str, Callable[[S3Objects], object]] = {
     "list": lambda objects: list(objects.list("")),
     "delete": lambda objects: objects.delete("a"),
 }
-
-
-class Answers:
-    """A server that has one answer to everything.
-
-    Attributes:
-        endpoint: Its URL.
-        asked: How many requests came.
-    """
-
-    def __init__(self, endpoint: str) -> None:
-        self.endpoint = endpoint
-        self.asked = 0
-
-    def access(self, session_token: str = "") -> S3Access:
-        credentials = S3Credentials(ACCESS_KEY, SECRET_KEY, session_token)
-        return S3Access(S3Location("lake", endpoint=self.endpoint, region="eu-central-1"), credentials, S3Timeouts())
-
-
-@contextmanager
-def answering(status: int, body: str) -> Iterator[Answers]:
-    """Answer every request so. A redirect says nowhere to go to, as that of S3 doesn't."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def answer(self) -> None:
-            answers.asked += 1
-            self.rfile.read(int(self.headers.get("content-length", 0)))
-            self.send_response(status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body.encode())
-
-        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815  # names that http.server calls
-
-        def log_message(self, *_arguments: object) -> None:
-            """Say nothing on standard error."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        answers = Answers(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield answers
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def failures(access: S3Access) -> dict[str, str]:
@@ -94,10 +44,6 @@ def failures(access: S3Access) -> dict[str, str]:
         assert ACCESS_KEY not in message
         assert "http" not in message
     return told
-
-
-def error(code: str) -> str:
-    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>of {ACCESS_KEY} at http://x</Message></Error>"
 
 
 def everywhere(reason: str, *, look: str | None = None) -> dict[str, str]:

@@ -13,7 +13,8 @@ from storage.contract import CLOCKS_DIFFER, ObjectsContract
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import AlreadyExists, NotFound
 from flightserver.federation.aws import asking
-from flightserver.storage.s3 import S3Access, S3Credentials, S3Location, S3Objects, S3Timeouts
+from flightserver.storage.s3 import S3Objects
+from flightserver.storage.s3_access import S3Access, S3Credentials, S3Location, S3Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,15 @@ class S3Contract(ObjectsContract):
             with pytest.raises(AlreadyExists, match="'large' exists"):
                 writer.commit()
         assert objects.head("large") == found
+
+
+@pytest.mark.parametrize(("retries", "stores"), [(0, 1), (1, 3)])
+def test_there_is_one_store_for_all_that_would_be_asked_alike(retries: int, stores: int) -> None:
+    access = S3Access(S3Location("lake"), S3Credentials(), S3Timeouts(retries=retries))
+
+    objects = S3Objects(access)
+
+    assert len({id(store) for store in (objects.store, objects._once, objects._hurried)}) == stores
 
 
 class TestS3Objects(S3Contract):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flightserver.storage.s3 import S3Timeouts
+from flightserver.storage.s3_access import S3Timeouts
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import io
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,12 +11,13 @@ from faults.faulty_proxy import Fault, Proxy, always_hang, never
 from obstore.exceptions import GenericError
 
 from flightserver.errors import BackendUnavailable
-from flightserver.storage.s3 import S3Objects, S3Timeouts
+from flightserver.storage.s3 import S3Objects
+from flightserver.storage.s3_access import S3Timeouts
 from flightserver.storage.s3_looking import expect_answer
 from flightserver.storage.silence import SILENT_SECONDS, Silence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from s3server import S3Server
 
@@ -189,6 +191,38 @@ def test_a_server_that_fails_is_not_silent(fault: Fault, proxy: Proxy, s3_server
     expect_answer(access, "a")
 
     assert len(proxy.asked) == before
+
+
+REQUESTS: dict[str, Callable[[S3Objects], object]] = {
+    "get": lambda objects: objects.get("a"),
+    "get_range": lambda objects: objects.get_range("a", 0, 1),
+    "head": lambda objects: objects.head("a"),
+    "list": lambda objects: list(objects.list("")),
+    "put": lambda objects: objects.put("b", b"1"),
+    "put_parts": lambda objects: objects.put_parts("b", io.BytesIO(b"1"), 1),
+    "delete": lambda objects: objects.delete("a"),
+}
+
+
+@pytest.mark.parametrize("is_refused", [False, True], ids=["done", "refused"])
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_every_answer_to_every_request_ends_the_silence(
+    request_: str, proxy: Proxy, s3_server: S3Server, s3_bucket: str, *, is_refused: bool
+) -> None:
+    access = s3_server.access(s3_bucket, timeouts=IMPATIENT, endpoint=proxy.endpoint)
+    objects = S3Objects(access)
+    objects.put("a", b"1")
+    proxy.decide = always_hang
+    with pytest.raises(BackendUnavailable):
+        objects.head("a")
+    proxy.decide = (lambda *_: Fault.BUSY) if is_refused else never
+
+    with pytest.raises(BackendUnavailable) if is_refused else nullcontext():
+        REQUESTS[request_](objects)
+
+    before = len(proxy.asked)
+    expect_answer(access, "a")
+    assert len(proxy.asked) == before  # nobody has to look
 
 
 def test_writes_are_never_refused(proxy: Proxy, s3_server: S3Server, s3_bucket: str) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from s3server import s3_bucket, s3_server
 from vectors.indexed import create
 from vectors.searched import add, make_points
 
 if TYPE_CHECKING:
     from flightserver.lakehouse import Lakehouse
+
+__all__ = ["s3_bucket", "s3_server"]
 
 
 @pytest.fixture

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from bucketing import add_bucket
+from faults.faulty_proxy import Fault, Proxy, always_hang
+from msgspec.structs import replace
 from vectors.counting import counted
 from vectors.indexed import create, expected, make_docs, nearest
 from vectors.searched import append, clustered, frames, make_points
 
+from flightserver.catalog.entities import S3, Bucket
+from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import BackendUnavailable, NotFound, QueryTimeout
-from flightserver.vectors.frames import Frames
+from flightserver.lakehouse import Lakehouse
+from flightserver.settings import load_settings
+from flightserver.vectors.frames import _AT_ONCE, Frames
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from s3server import S3Server
+
     from flightserver.catalog.indexes import Generation
-    from flightserver.lakehouse import Lakehouse
     from flightserver.vectors.frame import Frame
+
+SECONDS = 60
+"""For what takes no time."""
+PATIENT = {"request_seconds": 600, "retry_seconds": 600, "retries": 0, "check_seconds": 600}
+"""A request waits until the proxy is closed, and isn't repeated then."""
 
 
 @pytest.fixture
@@ -121,6 +136,58 @@ def test_nothing_is_opened_once_the_server_stops(lakehouse: Lakehouse, generatio
     assert objects.opened == {generations[0].key: 1}
 
 
+def test_a_bucket_has_threads_as_long_as_something_of_it_is_being_opened(
+    lakehouse: Lakehouse, generations: list[Generation]
+) -> None:
+    opened = frames(lakehouse)
+    for name in ("dropped", "renamed"):
+        with pytest.raises(NotFound):
+            opened.get(replace(generations[0], bucket=name))
+
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(opened.get, generations))
+
+    assert [frame.footer.generation for frame in found] == [one.id for one in generations]
+    assert opened._busy == {}
+
+
+def test_a_bucket_that_hangs_delays_neither_the_indexes_of_others_nor_the_end(
+    s3_server: S3Server, s3_bucket: str, tmp_path: Path
+) -> None:
+    proxy = Proxy(s3_server.endpoint)
+    settings = load_settings(None, {"server": {"data": tmp_path}, "buckets": PATIENT})
+    with Lakehouse.open(settings) as lakehouse, ThreadPoolExecutor(2 * _AT_ONCE + 1) as threads:
+        with proxy:
+            place = s3_server.place(s3_bucket, endpoint=proxy.endpoint)
+            add_bucket(lakehouse, Bucket("far", S3, s3=place))
+            make_docs(lakehouse)
+            near, far = create(lakehouse, "near").generation, create(lakehouse, "far", bucket="far").generation
+            opened = frames(lakehouse)
+            proxy.decide = always_hang
+            hung = [threads.submit(opened.get, replace(far, id=new_ulid())) for _ in range(2 * _AT_ONCE)]
+            wait_until_asked(proxy, far.key, _AT_ONCE)
+
+            assert threads.submit(opened.get, near).result(SECONDS).footer.generation == near.id
+
+            threads.submit(opened.close).result(SECONDS)
+            for one in islice(as_completed(hung, SECONDS), _AT_ONCE):  # those that have waited for their turn
+                with pytest.raises(BackendUnavailable, match="the server is stopping"):
+                    one.result()
+            still = [one for one in hung if not one.done()]
+            assert len(still) == _AT_ONCE
+        for one in still:
+            with pytest.raises(BackendUnavailable, match="the S3 server of this bucket doesn't answer"):
+                one.result(SECONDS)
+
+
+def wait_until_asked(proxy: Proxy, key: str, times: int) -> None:
+    """Until so many requests for an object hang."""
+    deadline = time.monotonic() + SECONDS
+    while sum(asked.fault is Fault.HANG and key in asked.target for asked in proxy.asked) < times:
+        assert time.monotonic() < deadline, "too few have come to ask the server"
+        time.sleep(0.01)
+
+
 def test_of_one_in_another_place_there_is_a_copy_without_a_name(
     lakehouse: Lakehouse, generations: list[Generation], tmp_path: Path
 ) -> None:
@@ -168,7 +235,7 @@ def test_an_object_that_is_gone_or_damaged_is_said_and_can_come_back(
     objects.put(generation.key, data[:-9] + b"\0" + data[-8:])
     with pytest.raises(BackendUnavailable, match=r"is damaged: index\.refresh writes it anew$"):
         opened.get(generation)
-    assert opened._opening == {}
+    assert opened._busy == {}
     objects.delete(generation.key)
     objects.put(generation.key, data)
 

@@ -35,7 +35,7 @@ def encode_object(value: Mapping[str, Any]) -> bytes:
     """
     try:
         return json.dumps(value, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"this can't be sent as JSON: {error}; send it as text and cast it in SQL") from None
 
 

@@ -13,7 +13,7 @@ from flightserver.catalog.ulid import new_ulid
 from flightserver.federation.lifecycle import AppliedBy, applied_by, described, set_rules
 from flightserver.federation.presigning import presign
 from flightserver.federation.usage import Amount, Holding, Usage, measure
-from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, Progress
+from flightserver.flight.actions.registry import Action, ActionRequest, ActionResponse, BucketName, Progress
 from flightserver.flight.permissions import ADMIN
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class BucketRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Body of actions on one bucket: `name`, else `bucket` or the header, else `primary`."""
 
-    name: str | None = None
+    name: BucketName | None = None
 
 
 class PresignRequest(BucketRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -28,10 +28,14 @@ _NAMES = ("bucket", "dataset", "index", "name", "role", "user", "to")
 """Fields of requests that name what an action is about."""
 
 
+BucketName = Annotated[str, msgspec.Meta(min_length=1)]
+"""An empty one is a mistake, such as a variable that isn't set; it must not choose `primary`."""
+
+
 class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of all request types: every request may say its bucket, as the header does."""
 
-    bucket: str | None = None
+    bucket: BucketName | None = None
 
 
 class ServerRequest(ActionRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from flightserver.catalog.entities import Dataset, DatasetKey, External, check_dataset_name
+from flightserver.catalog.missing import no_bucket
 from flightserver.catalog.requirements import DatasetAbsent
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.ulid import new_ulid
@@ -108,8 +109,7 @@ class ExternalTables:
         key = DatasetKey(request.bucket, check_dataset_name(request.name))
         snapshot = catalog.snapshot()
         if request.bucket not in snapshot.buckets:
-            msg = f"there is no bucket {request.bucket!r}; there are: {', '.join(sorted(snapshot.buckets))}"
-            raise NotFound(msg)
+            raise no_bucket(request.bucket, snapshot.buckets)
         if key in snapshot.datasets and request.operation.id not in snapshot.operations:
             raise taken(snapshot.datasets[key])
         location = self.locations.find(request.location)
