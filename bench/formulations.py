@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from datafusion import DataFrame
 
-    from bench.merging import Question
+    from bench.merging_questions import Question
     from flightserver.catalog.entities import Segment
     from flightserver.lakehouse import Lakehouse
     from flightserver.tables.deltas import Places

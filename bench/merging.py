@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from bench.comparing import assert_same
 from bench.formulations import compared, stepped
 from bench.inprocess import load, opened, rows, run
 from bench.measure import Page, Taken, in_turn, table
+from bench.merging_questions import Question, questions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,32 +43,6 @@ time, over those of the first line. Decoding `_rid` is the first part: its delta
 column. A join hashes every id and gathers all columns of the rows that stay by their indices, also of batches in \
 which nothing is dead. The function's answer goes to the filter kernel, which lets a batch pass untouched when all \
 its rows stay, and else copies runs of rows. New rows come from memory, and are cheaper than those of files."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A query over `{table}`, and how often it is run in one turn."""
-
-    title: str
-    sql: str
-    times: int
-
-    def over(self, dataset: str) -> str:
-        """Its text."""
-        return self.sql.format(table=dataset)
-
-
-def questions(count: int) -> list[Question]:
-    """What is asked of so many orders."""
-    some = f"customer_id < {count // 200}"
-    return [
-        Question("full scan", "SELECT * FROM {table}", 1),
-        Question("filter, 5 %", f"SELECT * FROM {{table}} WHERE {some}", 3),
-        Question("count(*)", "SELECT count(*) AS n FROM {table}", 9),
-        Question("count, filter", f"SELECT count(*) AS n FROM {{table}} WHERE {some}", 3),
-        Question("GROUP BY", "SELECT status, count(*) AS n, sum(amount) AS s FROM {table} GROUP BY status", 3),
-        Question("point", f"SELECT * FROM {{table}} WHERE order_id = {count * 2 // 3}", 9),
-    ]
 
 
 def measure(context: Context) -> Page:
