@@ -149,15 +149,15 @@ class Lakehouse:
         _make_directories(own / "spill", data / "inbox", *([] if primary.s3 else [root]))
         server_name = f"{socket.gethostname()}:{os.getpid()}"
         buckets, events = Buckets(), Events()
-        opener = _opener(settings, Rescue(buckets, events))
+        rescue = Rescue(buckets, events)
+        opener = _opener(settings, rescue)
         buckets.add(opener.open_strictly(primary))
         check_primary(buckets.get(PRIMARY))
         every = settings.catalog.checkpoint_every
         catalog = Catalog.open(
             buckets.get(PRIMARY).objects, checkpoint_every=every, server=server_name, primary=primary
         )
-        administration = Administration(catalog)
-        audit = Audit()
+        administration, audit = Administration(catalog), Audit()
         keeper = Keeper(buckets, catalog, opener, events, settings.buckets.check_seconds, primary)
         layout = Layout(**msgspec.structs.asdict(settings.layout))
         tables = Tables(catalog, buckets, layout)
@@ -253,7 +253,7 @@ class Lakehouse:
             indexes=indexes,
             auto_refresh=auto_refresh,
             information_schema=information_schema,
-            metrics=_observe(metrics, admission, catalog, results),
+            metrics=_observe(metrics, admission, catalog, results, keeper, rescue, mirror),
             events=events,
         )
         for thread in (keeper, auto_compaction, auto_refresh, expiry, mirror):
@@ -323,13 +323,31 @@ def _export_roots(data: Path, settings: Settings) -> tuple[ExportRoot, ...]:
     return tuple(ExportRoot(path, LocalObjects(path)) for path in (data / "exports", *settings.export.roots))
 
 
-def _observe(metrics: Metrics, admission: Admission, catalog: Catalog, results: ResultStore) -> Metrics:
+def _observe(  # whoever knows a value
+    metrics: Metrics,
+    admission: Admission,
+    catalog: Catalog,
+    results: ResultStore,
+    keeper: Keeper,
+    rescue: Rescue,
+    mirror: Mirror,
+) -> Metrics:
+    """Connect gauges to what knows their values; none may ask storage, which may hang while somebody watches it."""
+
+    def reachable() -> dict[str, float]:
+        found = {name: keeper.health(name) for name in sorted(catalog.known.buckets)}
+        return {name: float(health.reachable) for name, health in found.items() if health is not None}
+
     metrics.running.set_function(lambda: admission.counts().running)
     metrics.waiting.set_function(lambda: admission.counts().waiting)
     metrics.refused.set_function(lambda: admission.counts().refused)
-    metrics.catalog_version.set_function(lambda: catalog.snapshot().version)
+    metrics.catalog_version.set_function(lambda: catalog.known.version)
     metrics.results.set_function(lambda: results.count)
     metrics.result_bytes.set_function(lambda: results.bytes)
+    metrics.bucket_reachable.set_function(reachable)
+    metrics.rescued_reads.set_function(rescue.served)
+    metrics.mirror_age.set_function(mirror.ages)
+    metrics.mirror_failures.set_function(mirror.failures)
     return metrics
 
 

@@ -10,7 +10,7 @@ What the server decides by itself, such as when to compact, is an event: a log l
 
 Metrics live in a registry of their own, one per `Metrics`, so that two servers in one process count apart. Gauges whose
 value some component already knows are read from it when the metrics are asked for (`Gauge.set_function`); the
-composition root connects them.
+composition root connects them. They are asked for while storage hangs too, so none of them may ask storage.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 _log = logging.getLogger(__name__)
 
@@ -102,12 +104,21 @@ def configure_logging(*, json_lines: bool, level: str = "INFO", stream: TextIO |
 
     Args:
         json_lines: JSON for machines, or plain text for people.
-        level: Lowest level that is logged, such as "INFO".
+        level: Lowest level that is logged, such as "INFO". "DEBUG" is for what this package says, and not for the
+            libraries that it uses, which would log requests with their signatures.
         stream: Where to; standard error if None.
     """
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
     handler.setFormatter(JsonLines() if json_lines else PlainText())
-    logging.basicConfig(handlers=[handler], level=level, force=True)
+    is_debug = level == "DEBUG"
+    logging.basicConfig(handlers=[handler], level="INFO" if is_debug else level, force=True)
+    logging.getLogger("flightserver").setLevel(level if is_debug else logging.NOTSET)
+
+
+class Trouble(str):
+    """A kind of event that somebody should look at: the log has it as a warning. Other kinds are plain text."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +177,43 @@ class Events(Newest[Event]):
         """Remember and log that something happened.
 
         Args:
-            kind: A static text.
+            kind: A static text; a `Trouble` is logged as a warning.
             bucket: Of a dataset.
             dataset: Its name.
             detail: Values that JSON has, or that read well as text.
         """
-        event = Event(datetime.now(UTC), kind, bucket, dataset, json.dumps(detail, ensure_ascii=False, default=str))
+        facts = json.dumps(detail, ensure_ascii=False, default=str)
+        event = Event(datetime.now(UTC), str(kind), bucket, dataset, facts)
         self.add(event)
-        _log.info(kind, extra={"bucket": bucket, "dataset": dataset, "detail": event.detail})
+        level = logging.WARNING if isinstance(kind, Trouble) else logging.INFO
+        _log.log(level, event.kind, extra={"bucket": bucket, "dataset": dataset, "detail": event.detail})
+
+
+class ByBucket(Collector):
+    """A metric with one value for each bucket, which some component knows: a bucket that it forgets has none any more.
+
+    Args:
+        family: Of what kind it is.
+        name: Without what a kind appends.
+        documentation: What it tells.
+    """
+
+    def __init__(self, family: type[GaugeMetricFamily | CounterMetricFamily], name: str, documentation: str) -> None:
+        self._family = family
+        self._name = name
+        self._documentation = documentation
+        self._read: Callable[[], Mapping[str, float]] = dict
+
+    def set_function(self, read: Callable[[], Mapping[str, float]]) -> None:
+        """Read the values from a component when the metrics are asked for."""
+        self._read = read
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        """What the registry asks for."""
+        family = self._family(self._name, self._documentation, labels=["bucket"])
+        for bucket, value in self._read().items():
+            family.add_metric([bucket], value)
+        yield family
 
 
 class Metrics:
@@ -196,6 +236,10 @@ class Metrics:
         ingested_bytes: Bytes of Parquet files written.
         results: Results in the store of paged results.
         result_bytes: Bytes that they take on disk.
+        bucket_reachable: 1 for each bucket that the last look reached, 0 for each that it didn't.
+        rescued_reads: Files that `rescue` served in the place of a bucket.
+        mirror_age: Seconds since all that is to be mirrored of a bucket was last found in `rescue`.
+        mirror_failures: Datasets and vector indexes of a bucket that couldn't be mirrored, each time.
     """
 
     def __init__(self) -> None:
@@ -228,10 +272,31 @@ class Metrics:
         self.ingested_bytes = self._counter("ingested_bytes", "Bytes of Parquet files written.")
         self.results = self._gauge("results", "Results in the store of paged results.")
         self.result_bytes = self._gauge("result_bytes", "Bytes of stored results on disk.")
+        self.bucket_reachable = self._by_bucket(
+            GaugeMetricFamily, "bucket_reachable", "Whether the last look at a bucket reached it: 1 or 0."
+        )
+        self.rescued_reads = self._by_bucket(
+            CounterMetricFamily, "rescued_reads", "Files that were read from rescue in the place of this bucket."
+        )
+        self.mirror_age = self._by_bucket(
+            GaugeMetricFamily,
+            "mirror_age_seconds",
+            "Seconds since all that is kept mirrored of a bucket was last found in rescue, or since the start.",
+        )
+        self.mirror_failures = self._by_bucket(
+            CounterMetricFamily, "mirror_failures", "Datasets and indexes that could not be mirrored, each time."
+        )
 
     def exposition(self) -> bytes:
         """All metrics in the text format of Prometheus, version 0.0.4."""
         return generate_latest(self.registry)
+
+    def _by_bucket(
+        self, family: type[GaugeMetricFamily | CounterMetricFamily], name: str, documentation: str
+    ) -> ByBucket:
+        metric = ByBucket(family, f"flightserver_{name}", documentation)
+        self.registry.register(metric)
+        return metric
 
     def _counter(self, name: str, documentation: str) -> Counter:
         return Counter(f"flightserver_{name}", documentation, registry=self.registry)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
-from flightserver.telemetry import Events
+import pytest
 
-if TYPE_CHECKING:
-    import pytest
+from flightserver.federation import expiring, keeping, mirroring, rescue
+from flightserver.query import maintenance
+from flightserver.telemetry import Events, Trouble
+from flightserver.vectors import refreshing, searching
 
 
 def test_an_event_is_remembered_and_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -26,6 +27,36 @@ def test_an_event_is_remembered_and_logged(caplog: pytest.LogCaptureFixture) -> 
     assert before <= event.time <= datetime.now(UTC)
     [line] = caplog.records
     assert (line.getMessage(), vars(line)["dataset"], vars(line)["detail"]) == ("compacted", "trips", detail)
+
+
+def test_an_event_that_somebody_should_look_at_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    events = Events()
+
+    with caplog.at_level(logging.INFO, "flightserver"):
+        events.record("bucket reachable", "far")
+        events.record(Trouble("bucket unreachable"), "far")
+
+    assert [(one.getMessage(), one.levelname) for one in caplog.records] == [
+        ("bucket reachable", "INFO"),
+        ("bucket unreachable", "WARNING"),
+    ]
+    assert [type(event.kind) for event in events.entries()] == [str, str]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        keeping.LOST,
+        rescue.SERVED,
+        mirroring.FAILED,
+        expiring.FAILED,
+        maintenance.FAILED,
+        refreshing.FAILED,
+        searching.UNREADABLE,
+    ],
+)
+def test_what_went_wrong_is_trouble(kind: str) -> None:
+    assert isinstance(kind, Trouble)
 
 
 def test_the_newest_ten_thousand_are_kept() -> None:

@@ -97,6 +97,17 @@ def test_an_exception_follows_its_plain_line(text_log: io.StringIO) -> None:
     assert text_log.getvalue().splitlines()[-1] == "ValueError: why"
 
 
+def test_debugging_is_of_this_package_and_not_of_those_that_sign_requests() -> None:
+    stream = io.StringIO()
+    configure_logging(json_lines=True, level="DEBUG", stream=stream)
+    logger.debug("said")
+    logging.getLogger("botocore.auth").debug("a signature")
+    configure_logging(json_lines=True, stream=stream)
+    logger.debug("not said any more")
+
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["said"]
+
+
 def test_lines_below_the_level_are_not_written() -> None:
     stream = io.StringIO()
     configure_logging(json_lines=True, level="WARNING", stream=stream)
@@ -154,6 +165,21 @@ def test_gauges_are_read_from_their_component_when_metrics_are_asked_for() -> No
     assert samples(metrics)["flightserver_statements_running"] == 2
     running.clear()
     assert samples(metrics)["flightserver_statements_running"] == 0
+
+
+def test_a_metric_by_bucket_has_the_buckets_that_its_component_has_now() -> None:
+    metrics = Metrics()
+    reachable = {"primary": 1.0, 'odd "name"': 0.0}
+    metrics.bucket_reachable.set_function(lambda: reachable)
+    metrics.rescued_reads.set_function(lambda: {"cloud": 3})
+    found = samples(metrics)
+    assert found["flightserver_bucket_reachable bucket=primary"] == 1
+    assert found['flightserver_bucket_reachable bucket=odd "name"'] == 0
+    assert found["flightserver_rescued_reads_total bucket=cloud"] == 3
+    del reachable['odd "name"']
+    assert [name for name in samples(metrics) if "bucket_reachable" in name] == [
+        "flightserver_bucket_reachable bucket=primary"
+    ]
 
 
 def test_two_servers_in_one_process_count_apart() -> None:

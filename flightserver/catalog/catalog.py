@@ -113,6 +113,18 @@ class Catalog:
         catalog._load()
         return catalog
 
+    @classmethod
+    def existing(cls, objects: Objects) -> Self | None:
+        """Read the catalog of a bucket, or return None if there is none; for one who looks and changes nothing.
+
+        Raises:
+            InternalError: The log has a hole or a commit that can't be read, or a newer release wrote it.
+            BackendUnavailable: The bucket doesn't answer.
+        """
+        catalog = cls(objects, checkpoint_every=1, server="")
+        catalog._replay()
+        return catalog if catalog.known.version else None
+
     @property
     def known(self) -> Snapshot:
         """The newest snapshot that this process has met; storage isn't asked."""
@@ -174,6 +186,13 @@ class Catalog:
         self._checkpoints.close()
 
     def _load(self) -> None:
+        replayed = self._replay()
+        if not self._current.version:
+            self._create()
+        _log.info("catalog opened", extra={"version": self._current.version, "replayed": replayed})
+
+    def _replay(self) -> int:
+        """Read what there is; how many commits that were, besides a checkpoint."""
         snapshot = self._checkpoints.newest() or Snapshot()
         if snapshot.version:
             self._log.check_reaches(snapshot.version)
@@ -182,9 +201,7 @@ class Catalog:
             snapshot = snapshot.apply(commit)
             replayed += 1
         self._current = snapshot
-        if not snapshot.version:
-            self._create()
-        _log.info("catalog opened", extra={"version": self._current.version, "replayed": replayed})
+        return replayed
 
     def _create(self) -> None:
         """Write commit 1; another process may do so at the same time, and either is right."""

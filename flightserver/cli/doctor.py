@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print every probe; exit status 1 if the server can't work.
+    """Print every probe; exit status 1 if the server can't work, or not with all of its buckets.
 
     Raises:
         InvalidRequest: The settings are not valid.
@@ -54,6 +54,9 @@ def _print(probes: list[Probe]) -> None:
     for probe in probes:
         table.add_row(Text(probe.state, style=_STYLES[probe.state]), Text(probe.name), Text(probe.detail))
     console.print(table)
+    mends: dict[str, list[str]] = {}
     for probe in probes:
         if probe.mend:
-            console.print(f"\n{probe.name}:\n    {probe.mend}", markup=False)
+            mends.setdefault(probe.mend, []).append(probe.name)
+    for mend, names in mends.items():
+        console.print(f"\n{', '.join(names)}:\n    {mend}", markup=False)

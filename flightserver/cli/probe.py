@@ -13,7 +13,7 @@ class State(StrEnum):
     WARNING = "warning"
     """The server works, but something is missing or scarce."""
     FAILED = "failed"
-    """The server doesn't work like this."""
+    """The server doesn't work like this, or not all of its buckets do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What `flightserver doctor` looks at.
 
 Each probe says what it found and, if that is not well, the command that mends it. A probe changes nothing that stays:
-the one of the disk writes a file and removes it, and that of the S3 bucket of the catalog does so with an object.
+the one of the disk writes a file and removes it, and those of buckets do so with an object.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def probe_all(settings: Settings) -> Iterator[Probe]:
     yield from _dependencies()
     yield from _disk(settings.server.data)
     yield _memory()
-    yield from _primary(settings)
+    yield from _buckets(settings)
     yield from _ports(settings.server)
 
 
@@ -133,13 +133,13 @@ def _memory() -> Probe:
     return Probe("memory", State.WARNING, found, "end other programs, or set FLIGHTSERVER_QUERY_MEMORY_BYTES")
 
 
-def _primary(settings: Settings) -> Iterator[Probe]:
-    """Where the catalog is. What that takes is imported only now: when it is missing, a probe has said so already."""
+def _buckets(settings: Settings) -> Iterator[Probe]:
+    """What lies in buckets. What that takes is imported only now: when it is missing, a probe has said so already."""
     try:
-        primary_probes = importlib.import_module("flightserver.cli.primary_probes")
+        bucket_probes = importlib.import_module("flightserver.cli.bucket_probes")
     except ImportError:
         return
-    yield from primary_probes.probe_primary(settings)
+    yield from bucket_probes.probe_buckets(settings)
 
 
 def _ports(server: ServerSettings) -> Iterator[Probe]:

@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="authorities in PEM that must have signed clients' certificates",
     )
     parser.add_argument("--log-format", choices=["text", "json"], default="text", help="of the log on standard error")
+    parser.add_argument("--log-level", choices=["info", "debug"], default="info", help="how much is logged")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             is not good.
         BackendUnavailable: The data directory can't be used, or a port is taken.
     """
-    configure_logging(json_lines=arguments.log_format == "json")
+    configure_logging(json_lines=arguments.log_format == "json", level=arguments.log_level.upper())
     faulthandler.enable()  # a crash of native code then says on standard error where every thread was
     signals = StopSignals()
     server = Server.start(settings_of(arguments))

@@ -16,19 +16,19 @@ log, since it may hold URLs and names of accounts.
 
 from __future__ import annotations
 
-import logging
 import os
+import socket
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError, SSLError
 
 from flightserver.errors import BackendUnavailable
 from flightserver.storage.environment import only_variables
-from flightserver.storage.s3_errors import REFUSALS, Answer
+from flightserver.storage.s3_errors import Answer, Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
     from flightserver.storage.s3_access import S3Access
 
-_log = logging.getLogger(__name__)
-
-_REFUSALS = REFUSALS | {"403"}
 _NO_CONFIGURATION = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -104,21 +101,38 @@ def code(error: ClientError) -> str:
 
 def refuses(error: ClientError) -> bool:
     """Whether the server doesn't take the credentials, or not for this."""
-    return code(error) in _REFUSALS
+    return _answer(error).refuses
 
 
 def translated(error: BotoCoreError | ClientError, action: str, access: S3Access) -> BackendUnavailable:
     """What a failed request means to a caller. The text of the server goes to the log: it has URLs."""
-    _log.warning("an S3 request failed", extra={"action": action, "error": str(error)[:2000]})
+    why = access.told(failure(error), "the S3 server")
+    access.log_failure(why, error, action=action)
+    return BackendUnavailable(f"can't {action}: {why}")
+
+
+def failure(error: BotoCoreError | ClientError) -> Answer | Unanswered:
+    """What the server answered to a request that failed, or why it didn't."""
     if isinstance(error, ClientError):
-        if refuses(error):
-            return BackendUnavailable(f"can't {action}: the S3 server refuses the credentials")
-        asked = access.question(_answer(error))
-        return BackendUnavailable(f"can't {action}: the S3 server answers {code(error) or 'an error'}{asked}")
-    return BackendUnavailable(f"can't {action}: the S3 server doesn't answer")
+        return _answer(error)
+    if isinstance(error, SSLError):
+        return Unanswered.NO_TLS
+    if isinstance(error, ConnectTimeoutError):
+        return Unanswered.NO_CONNECTION
+    if isinstance(error, ReadTimeoutError):
+        return Unanswered.LATE
+    inner = error.kwargs.get("error")  # what urllib3 raised, because of an error of the operating system
+    from_system = inner.__cause__ if isinstance(inner, Exception) else None
+    if isinstance(from_system, socket.gaierror):
+        return Unanswered.UNKNOWN_HOST
+    return Unanswered.REFUSED if isinstance(from_system, ConnectionRefusedError) else Unanswered.OTHER
 
 
 def _answer(error: ClientError) -> Answer:
     """What the server answered. Where that has no code, boto3 takes the status for one."""
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return Answer(status, "" if code(error) == str(status) else code(error))
+    metadata = error.response.get("ResponseMetadata", {})
+    status = metadata.get("HTTPStatusCode", 0)
+    if code(error) not in {"", str(status)}:
+        return Answer(status, code(error))
+    length = metadata.get("HTTPHeaders", {}).get("content-length", "0")
+    return Answer(status, is_foreign=length != "0" and not error.operation_name.startswith("Head"))

@@ -62,8 +62,8 @@ def claim(bucket: Bucket, opened: OpenBucket, catalog: Catalog) -> None:
         AlreadyExists: Another lakehouse has claimed it, or another bucket of this one lies there by another name.
         BackendUnavailable: It doesn't answer, or what lies under the key is no claim.
     """
-    mine = Claim(_lakehouse(catalog), bucket.name, place_of(bucket), datetime.now(UTC))
-    found = _read(opened)
+    mine = Claim(lakehouse_of(catalog), bucket.name, place_of(bucket), datetime.now(UTC))
+    found = read_claim(opened)
     if found is not None:
         _check_stale(found, mine, catalog)
         if found.place == mine.place:
@@ -94,14 +94,20 @@ def check_claim(opened: OpenBucket, catalog: Catalog) -> None:
         AlreadyExists: Another lakehouse has claimed the place meanwhile.
         BackendUnavailable: It doesn't answer, or what lies under the key is no claim.
     """
-    found = _read(opened)
-    if found is not None and found.lakehouse != _lakehouse(catalog):
+    found = read_claim(opened)
+    if found is not None:
+        check_lakehouse(opened, found, lakehouse_of(catalog))
+
+
+def check_lakehouse(opened: OpenBucket, found: Claim, lakehouse: str) -> None:
+    """Return when a claim that was found in a bucket is this lakehouse's (`lakehouse_of`). Raises as `check_claim`."""
+    if found.lakehouse != lakehouse:
         raise AlreadyExists(_taken(opened.name, found))
 
 
 def check_unclaimed(opened: OpenBucket) -> None:
     """Return when a catalog can lie in a place: no lakehouse has claimed it for a bucket. Raises as `check_claim`."""
-    found = _read(opened)
+    found = read_claim(opened)
     if found is not None:
         raise AlreadyExists(_taken(opened.name, found))
 
@@ -133,18 +139,27 @@ def _taken(name: str, found: Claim) -> str:
     )
 
 
-def _read(opened: OpenBucket) -> Claim | None:
+def read_claim(opened: OpenBucket) -> Claim | None:
+    """The claim in a place, or None when there is none.
+
+    Raises:
+        BackendUnavailable: It doesn't answer, or what lies under the key is no claim.
+    """
     try:
         data = opened.objects.get(CLAIM)
     except NotFound:
         return None
     try:
         return _decoder.decode(data)
-    except msgspec.DecodeError:
-        msg = f"object {CLAIM!r} of bucket {opened.name!r} should say which lakehouse has its files there, and doesn't"
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        msg = (
+            f"object {CLAIM!r} of bucket {opened.name!r} should say which lakehouse has its files there, and doesn't: "
+            "something else than what was written there answers"
+        )
         raise BackendUnavailable(msg) from None
 
 
-def _lakehouse(catalog: Catalog) -> str:
+def lakehouse_of(catalog: Catalog) -> str:
+    """What tells a lakehouse from all others. Raises when the first commit can't be read."""
     first = next(iter(catalog.commits()))
     return first.id or first.time.isoformat()

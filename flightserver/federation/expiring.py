@@ -5,6 +5,8 @@ server applies them is left to it. Of the others each rule's prefix is listed, a
 deleted; on S3 uploads in parts that were begun too long ago are given up. Memory doesn't grow with the number of
 objects.
 
+It also deletes temporary files in local buckets whose processes have died, rules or not.
+
 Several servers may do this on the same buckets: deleting what another has deleted is fine, and each records what it
 believes to have deleted. What the catalog names is never deleted, whatever a rule says.
 """
@@ -21,6 +23,9 @@ from flightserver.federation.aws import asking
 from flightserver.federation.lifecycle import applied_by
 from flightserver.federation.prefixes import NAMED
 from flightserver.periodic import STOP_SECONDS, Periodic
+from flightserver.storage.limits import unlimited
+from flightserver.storage.local import LocalObjects
+from flightserver.telemetry import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +43,7 @@ EXPIRED = "objects expired"
 """Kind of the event that objects were deleted because of their age."""
 ABORTED = "uploads aborted"
 """Kind of the event that unfinished uploads were given up."""
-FAILED = "expiry failed"
+FAILED = Trouble("expiry failed")
 """Kind of the event that a bucket's rules couldn't be honoured; the next look tries again."""
 
 _SPREAD = 0.25
@@ -80,7 +85,9 @@ class Expiry:
         self._looks.stop(STOP_SECONDS)
 
     def look(self) -> None:
-        """Delete what has expired, once."""
+        """Delete what has expired, and what dead processes left, once."""
+        for open_bucket in self._buckets:
+            self._clean(open_bucket)
         try:
             described = [bucket for bucket in self._catalog.snapshot().buckets.values() if bucket.lifecycle]
         except FlightserverError:
@@ -91,6 +98,14 @@ class Expiry:
                 self._honour(self._buckets.get(bucket.name), bucket)
             except FlightserverError as error:
                 self._events.record(FAILED, bucket.name, error=error.message, code=error.code)
+
+    def _clean(self, bucket: OpenBucket) -> None:
+        objects = unlimited(bucket.objects)
+        if isinstance(objects, LocalObjects):
+            try:
+                objects.clean()
+            except FlightserverError:
+                _log.warning("temporary files can't be deleted", extra={"bucket": bucket.name}, exc_info=True)
 
     def _honour(self, bucket: OpenBucket, described: Bucket) -> None:
         if applied_by(bucket, described) == "s3":

@@ -3,7 +3,8 @@
 Theory of operation: a bucket is opened when it is asked for first (`Buckets.get`), and when its name has become
 another's, so that nothing is read from or written to the place of a bucket that was dropped. A thread looks at each of
 them every `check_seconds`: one that was dropped or defined anew elsewhere, whose disk was mounted or whose credentials
-have changed is closed or opened again, and each is asked for an object that nobody has, which tells whether it answers.
+have changed is closed or opened again, and each is asked for what this lakehouse has written there, which tells whether
+it answers, and is the place that the catalog means (`flightserver.federation.looking`).
 Each bucket is asked by a thread of its own, so that any number of them that hang delay no other's turn. Its answer may
 take all of a bucket's retries: one that has let the look wait for some seconds counts as unreachable until it answers.
 
@@ -33,9 +34,11 @@ from flightserver.catalog.bucket_rules import identity
 from flightserver.catalog.entities import PRIMARY
 from flightserver.catalog.migration import home
 from flightserver.errors import FlightserverError
-from flightserver.federation.opening import reachable, unreachable
+from flightserver.federation.looking import Looks
+from flightserver.federation.opening import reachable
 from flightserver.periodic import STOP_SECONDS, Periodic
 from flightserver.storage.health import Health
+from flightserver.telemetry import Trouble
 
 if TYPE_CHECKING:
     from flightserver.catalog.catalog import Catalog
@@ -46,8 +49,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-PROBE = "_staging/probe"
-"""A key that no object has; asking for it tells whether a bucket answers."""
+LOST = Trouble("bucket unreachable")
+"""Kind of the event of a bucket that can't be reached any more."""
 _SILENT_SECONDS = 5.0
 """After which a look that waits is told: a server that is well answers sooner, and one that is asked for readiness, as
 orchestrators do, shouldn't keep quiet about a bucket for all of its retries."""
@@ -103,6 +106,9 @@ class Keeper:
         self._looks_on: dict[str, _Look] = {}
         self._telling = threading.Lock()
         self._untold: deque[tuple[str, Health]] = deque()
+        self._known_places = Looks(catalog)
+        look = self._known_places.look
+        self._look_into = look if opener.rescue is None else opener.rescue.look_by(look)
         self._looks = Periodic("bucket-keeper", self._look_at_all, check_seconds, at_once=True)
         buckets.load_by(self._load, self._is_current)
 
@@ -125,6 +131,13 @@ class Keeper:
             known = {name: self._known(name) for name in sorted({*self._health, *self._looks_on})}
         return {name: health.error for name, health in known.items() if health is not None and health.error is not None}
 
+    def renamed(self, name: str, to: str) -> None:
+        """Learn that a bucket has another name; what the last look found is as true of it under that."""
+        with self._lock:
+            health = self._health.get(name)
+            if health is not None:
+                self._health.setdefault(to, health)
+
     def refresh(self) -> None:
         """Make the open buckets the same as the catalog's, now."""
         there = self._catalog.snapshot().buckets
@@ -145,15 +158,14 @@ class Keeper:
         self._tell()
         return health
 
+    def look(self, bucket: OpenBucket) -> str | None:
+        """Ask whether an open bucket is there; why it isn't, or None. Unlike by `check` nobody is told."""
+        return self._look_into(bucket)
+
     def _asked_now(self, name: str) -> Health:
         bucket = self._buckets.get(name)
         began = time.monotonic()
-        error = unreachable(bucket)
-        if error is None:
-            try:
-                bucket.objects.head(PROBE)
-            except FlightserverError as failure:
-                error = str(failure)
+        error = self._look_into(bucket)
         return Health(datetime.now(UTC), (time.monotonic() - began) * 1000, error)
 
     def _known(self, name: str) -> Health | None:
@@ -176,7 +188,7 @@ class Keeper:
                     if not self._untold:
                         return
                     name, health = self._untold.popleft()
-                kind = "bucket reachable" if health.reachable else "bucket unreachable"
+                kind = "bucket reachable" if health.reachable else LOST
                 self._events.record(kind, name, error=health.error or "")
 
     def _load(self, name: str) -> OpenBucket | None:
@@ -188,7 +200,7 @@ class Keeper:
             return self._buckets.get(bucket.name)
         with self._lock:
             self._defined[bucket.name] = bucket
-        return self._opener.open(self._placed(bucket))
+        return self._open(self._placed(bucket))
 
     def _is_current(self, bucket: OpenBucket) -> bool:
         """Whether a bucket that is open is the one that has its name; for those that were dropped it is."""
@@ -219,8 +231,11 @@ class Keeper:
             self._asked[name] = now
         return True
 
+    def _open(self, bucket: Bucket) -> OpenBucket:
+        return self._opener.open(bucket, has_files=self._known_places.has_files(bucket.name))
+
     def _reopen(self, bucket: Bucket) -> None:
-        opened = self._opener.open(bucket)
+        opened = self._open(bucket)
         if reachable(opened.objects) is not None and bucket.name in self._buckets:
             was = reachable(self._buckets.get(bucket.name).objects)
             if was is not None:

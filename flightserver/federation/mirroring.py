@@ -14,10 +14,16 @@ what no version within retention names, of whatever bucket.
 
 Only the thread touches `_known`, the parts of datasets and indexes that it has seen in `rescue`; it forgets them each
 `_AGAIN_SECONDS` and looks again, because somebody may have lost or replaced that bucket.
+
+How old a mirror is, is told by bucket: since a look began that found all in `rescue` that is to be kept there of what
+is in that bucket. What was committed later may be missing. A look that fails or hangs makes it older.
+
+Invariant: `_lock` guards `_whole` and `_failures`; no storage is asked under it.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -31,8 +37,10 @@ from flightserver.catalog.requirements import BucketUnchanged, DatasetUnchangedS
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import MirrorDataset, PutBucket
 from flightserver.errors import FlightserverError, InvalidRequest, NotFound
+from flightserver.federation.opening import check_there
 from flightserver.periodic import STOP_SECONDS, Periodic
 from flightserver.tables.moving import Copied, Step, copied_parts, parts_of, parts_of_index
+from flightserver.telemetry import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -49,7 +57,7 @@ if TYPE_CHECKING:
 
 MIRRORED = "mirrored"
 """Kind of the event of a dataset or vector index whose mirror the thread has brought up to date."""
-FAILED = "mirror failed"
+FAILED = Trouble("mirror failed")
 """Kind of the event of a dataset or vector index that the thread couldn't mirror."""
 
 _AGAIN_SECONDS = 3600.0
@@ -100,6 +108,9 @@ class Mirror:
         self._clock = clock
         self._known: set[tuple[str, str]] = set()
         self._known_since = clock()
+        self._lock = threading.Lock()
+        self._whole: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
         self._looks = Periodic("bucket-mirror", self.look, seconds)
 
     def start(self) -> None:
@@ -109,6 +120,20 @@ class Mirror:
     def stop(self) -> None:
         """End the thread; a copy that runs is given up, and a bucket that hangs isn't waited for."""
         self._looks.stop(STOP_SECONDS)
+
+    def ages(self) -> dict[str, float]:
+        """Seconds since the mirror of each bucket that is kept mirrored, whole or in part, was whole.
+
+        Where it never was since the start they are those since it was first looked at.
+        """
+        now = self._clock()
+        with self._lock:
+            return {bucket: now - whole for bucket, whole in self._whole.items()}
+
+    def failures(self) -> dict[str, int]:
+        """How often the thread couldn't mirror a dataset or index of each bucket."""
+        with self._lock:
+            return dict(self._failures)
 
     def mirror(self, bucket: str, dataset: str | None = None) -> Generator[Step | Mirrored]:
         """Copy to `rescue` what it lacks of a bucket; whoever stops iterating stops it.
@@ -125,7 +150,7 @@ class Mirror:
             InvalidRequest: The bucket is `rescue`, or the dataset attached.
             AlreadyExists: An object of another size has the key of a file.
             LimitExceeded: An index is larger than a put below `_vectors/` may be in `rescue`.
-            BackendUnavailable: A file can't be read or written.
+            BackendUnavailable: A file can't be read or written, or the bucket has gone.
         """
         snapshot = self._catalog.snapshot()
         place = _mirrorable(snapshot, bucket)
@@ -140,6 +165,8 @@ class Mirror:
             wanted = [found, *(one for one in snapshot.indexes.values() if one.dataset_id == found.id)]
             continuous = found.mirrored or place.mirrored
         copied = yield from self._copy(self._parts(wanted))
+        if not copied.objects + copied.already:  # nothing was asked of the bucket yet
+            check_there(self._buckets.get(place.name))
         yield Mirrored(place.name, copied.objects, copied.bytes, copied.already, continuous)
 
     def keep(self, bucket: str, operation: Operation, *, continuous: bool) -> Mirrored:
@@ -192,29 +219,41 @@ class Mirror:
         buckets = {name for name, bucket in snapshot.buckets.items() if bucket.mirrored}
         datasets = {one.id for one in snapshot.datasets.values() if one.mirrored}
         every: list[Dataset | VectorIndex] = [*snapshot.datasets.values(), *snapshot.indexes.values()]
+        wanted: dict[str, list[Dataset | VectorIndex]] = {name: [] for name in buckets}
         for one in every:
-            if self._looks.stopped.is_set():
-                return
             dataset_id = one.id if isinstance(one, Dataset) else one.dataset_id
-            if dataset_id in datasets or home(snapshot.buckets, one.bucket) in buckets:
-                self._look_at(one, snapshot)
+            place = home(snapshot.buckets, one.bucket)
+            if dataset_id in datasets or place in buckets:
+                wanted.setdefault(place, []).append(one)
+        with self._lock:
+            self._whole = {place: self._whole.get(place, now) for place in wanted}
+        for place, there in wanted.items():
+            mirrored = [self._look_at(one, snapshot, place) for one in there if not self._looks.stopped.is_set()]
+            if all(mirrored) and not self._looks.stopped.is_set():
+                with self._lock:
+                    self._whole[place] = now
 
-    def _look_at(self, one: Dataset | VectorIndex, snapshot: Snapshot) -> None:
+    def _look_at(self, one: Dataset | VectorIndex, snapshot: Snapshot, place: str) -> bool:
+        """Copy what `rescue` lacks of a dataset or index of the bucket `place`; whether it lacks nothing now."""
         try:
             parts = [part for part in self._parts([one]) if (part.bucket, part.place) not in self._known]
-            if not parts:
-                return
-            copied = self._copied_unless_stopped(parts)
+            copied = self._copied_unless_stopped(parts) if parts else None
         except FlightserverError as error:
-            self._tell(FAILED, one, snapshot, error=error.message, code=error.code)
-            return
+            self._fail(one, snapshot, place, error=error.message, code=error.code)
+            return False
         except OSError as error:
-            self._tell(FAILED, one, snapshot, error=error.strerror or "input/output error")
-            return
+            self._fail(one, snapshot, place, error=error.strerror or "input/output error")
+            return False
         if copied is not None:
             self._known.update((part.bucket, part.place) for part in parts)
             if copied.objects:
                 self._tell(MIRRORED, one, snapshot, **asdict(copied))
+        return copied is not None or not parts
+
+    def _fail(self, one: Dataset | VectorIndex, snapshot: Snapshot, place: str, **detail: object) -> None:
+        with self._lock:
+            self._failures[place] = self._failures.get(place, 0) + 1
+        self._tell(FAILED, one, snapshot, **detail)
 
     def _tell(self, kind: str, one: Dataset | VectorIndex, snapshot: Snapshot, **detail: object) -> None:
         """Record an event; that of an index is one of its dataset, and names the index."""

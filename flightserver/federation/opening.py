@@ -2,8 +2,9 @@
 
 Opening an S3 bucket connects to nothing. A local bucket is opened by looking at its directory, which is made only when
 the bucket is created: later a missing directory means that a disk isn't mounted, and files written into a directory in
-its place would be lost from sight. What can't be opened is open all the same, as objects that say why they can't be
-reached: a statement over other buckets doesn't care.
+its place would be lost from sight. They would be in an empty one as well, where the catalog names files: that is a
+mount point. What can't be opened is open all the same, as objects that say why they can't be reached: a statement over
+other buckets doesn't care.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Never
 from flightserver.catalog.bucket_rules import identity
 from flightserver.catalog.entities import PRIMARY, PutLimits
 from flightserver.errors import BackendUnavailable, FlightserverError
-from flightserver.storage.buckets import OpenBucket, url_scheme
+from flightserver.storage.buckets import OpenBucket, lost_bucket, url_scheme
 from flightserver.storage.credentials import find_credentials
 from flightserver.storage.limits import LimitedObjects
 from flightserver.storage.local import LocalObjects
@@ -46,9 +47,16 @@ class Opener:
     timeouts: S3Timeouts
     rescue: Rescue | None = None
 
-    def open(self, bucket: Bucket) -> OpenBucket:
-        """Open a bucket, reachable or not."""
+    def open(self, bucket: Bucket, *, has_files: bool = False) -> OpenBucket:
+        """Open a bucket, reachable or not.
+
+        Args:
+            bucket: Which.
+            has_files: Whether the catalog names files in it, so that an empty directory is a mount point, and not it.
+        """
         try:
+            if has_files and bucket.s3 is None and _is_empty(self.root(bucket)):
+                raise BackendUnavailable(EMPTY)
             return self.open_strictly(bucket)
         except FlightserverError as error:
             objects = Unreachable(bucket.name, str(error))
@@ -92,6 +100,10 @@ class Opener:
             raise BackendUnavailable(_not_there(bucket.name))
         objects = LimitedObjects(LocalObjects(root), limits.put_bytes, limits.vector_put_bytes)
         return OpenBucket(bucket.name, objects, scheme, local_root=root, identity=identity(bucket))
+
+
+EMPTY = "nothing of it is there: is its disk mounted?"
+"""Why a directory isn't a bucket that the catalog names files in."""
 
 
 class Unreachable:
@@ -140,6 +152,18 @@ class Unreachable:
         raise BackendUnavailable(self._message)
 
 
+def check_there(bucket: OpenBucket) -> None:
+    """Ask whether a bucket is there, of which a listing may say nothing: what has gone lists nothing.
+
+    Raises:
+        BackendUnavailable: It isn't, or something else is in its place.
+    """
+    reason = unreachable(bucket)
+    error = bucket.lost() if reason is None else lost_bucket(bucket.name, reason)
+    if error is not None:
+        raise error
+
+
 def reachable(objects: Objects) -> str | None:
     """Why objects can't be reached as they were opened, or None."""
     return objects.reason if isinstance(objects, Unreachable) else None
@@ -153,6 +177,13 @@ def unreachable(bucket: OpenBucket) -> str | None:
     if bucket.local_root is not None and not bucket.local_root.is_dir():
         return _not_there(bucket.name)
     return reachable(bucket.objects)
+
+
+def _is_empty(root: Path) -> bool:
+    try:
+        return not any(root.iterdir())
+    except OSError:  # opening it will tell
+        return False
 
 
 def _not_there(name: str) -> str:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import AlreadyExists, BackendUnavailable, FlightserverError
 from flightserver.federation.claims import check_unclaimed
-from flightserver.federation.opening import unreachable
+from flightserver.federation.looking import answers
 from flightserver.storage.objects import STAGING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flightserver.storage.buckets import OpenBucket
 
 
@@ -26,11 +28,11 @@ class Probe:
     """What a bucket can do.
 
     Attributes:
-        reachable: Whether it answered at all.
-        readable: Whether what was written could be read, or an object looked for.
+        reachable: Whether it is there: what answers is the bucket, and nothing else in its place.
+        readable: Whether what was written could be read, or what was there before.
         writable: Whether an object could be written and deleted.
         conditional_put: Whether a taken key was refused; False also when nothing could be written.
-        latency_ms: What asking for an object took.
+        latency_ms: What looking at it took: a request, or two or three where nobody has claimed it.
         error: What was refused first, or None.
     """
 
@@ -42,18 +44,19 @@ class Probe:
     error: str | None = None
 
 
-def probe(bucket: OpenBucket) -> Probe:
-    """Try it, with an object below `_staging/` that is deleted again."""
-    reason = unreachable(bucket)
+def probe(bucket: OpenBucket, look: Callable[[OpenBucket], str | None] = answers) -> Probe:
+    """Try it, with an object below `_staging/` that is deleted again.
+
+    Args:
+        bucket: What is tried.
+        look: Says first why it isn't there, or None; that of `Keeper` for a bucket that the catalog has.
+    """
+    began = time.monotonic()
+    reason = look(bucket)
     if reason is not None:
         return Probe(error=reason)
-    key = f"{STAGING}probe-{new_ulid()}"
-    began = time.monotonic()
-    try:
-        bucket.objects.head(key)
-    except FlightserverError as error:
-        return Probe(error=str(error))
     latency = (time.monotonic() - began) * 1000
+    key = f"{STAGING}probe-{new_ulid()}"
     try:
         bucket.objects.put(key, b"1")
     except FlightserverError as error:

@@ -36,7 +36,6 @@ from flightserver.errors import (
 )
 from flightserver.federation.claims import check_claim, claim, release
 from flightserver.federation.lifecycle import withdraw
-from flightserver.federation.opening import unreachable
 from flightserver.federation.places import LocalRoots, check_place, check_s3_bucket, make_directory, make_s3_bucket
 from flightserver.federation.prefixes import CATALOG
 from flightserver.federation.probing import probe
@@ -45,7 +44,7 @@ from flightserver.storage.objects import STAGING, TEMPORARY
 from flightserver.tables.collecting import keys_begin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from flightserver.catalog.catalog import Catalog
     from flightserver.catalog.entities import Dataset
@@ -168,7 +167,7 @@ class BucketService:
         """
         self._bucket(self._catalog.snapshot(), name)
         self._keeper.refresh()
-        found = probe(self._buckets.get(name))
+        found = probe(self._buckets.get(name), self._keeper.look)
         if found.reachable:
             self._keeper.check(name)
         return found
@@ -214,7 +213,7 @@ class BucketService:
         _check_unused(snapshot, bucket)
         opened = self._buckets.get(name)
         if contents == DELETE:
-            _check_reachable(opened)
+            _check_reachable(opened, self._keeper.look)
         if bucket.lifecycle:
             _withdraw(opened, bucket)
         dropped = tuple(DropView(key.bucket, key.name, views=True) for key in views)
@@ -253,6 +252,7 @@ class BucketService:
         check_beside(after, others)
         requirements = (BucketUnchanged(bucket), BucketFits(after, instead_of=name))
         self._catalog.commit(Transaction(operation, (RenameBucket(name, to, root),), requirements))
+        self._keeper.renamed(name, to)
         self._keeper.refresh()
         return after
 
@@ -346,8 +346,8 @@ def _check_usable(opened: OpenBucket) -> None:
         raise AlreadyExists(msg)
 
 
-def _check_reachable(opened: OpenBucket) -> None:
-    error = unreachable(opened) or probe(opened).error
+def _check_reachable(opened: OpenBucket, look: Callable[[OpenBucket], str | None]) -> None:
+    error = probe(opened, look).error
     if error is not None:
         msg = (
             f"the objects of bucket {opened.name!r} can't be deleted: {error}; with contents {KEEP!r} it is dropped "

@@ -16,9 +16,8 @@ from urllib.parse import unquote
 
 from flightserver.catalog.entities import RESCUE
 from flightserver.catalog.migration import home
-from flightserver.errors import BackendUnavailable
 from flightserver.federation.claims import CLAIM
-from flightserver.federation.opening import unreachable
+from flightserver.federation.opening import check_there
 from flightserver.federation.prefixes import CATALOG
 from flightserver.storage.limits import VECTORS
 from flightserver.storage.objects import STAGING
@@ -94,11 +93,9 @@ def measure(bucket: OpenBucket, snapshot: Snapshot, collector: Collector) -> Ite
         How many objects were counted, from time to time, and last the result.
 
     Raises:
-        BackendUnavailable: The bucket doesn't answer, or its directory is gone.
+        BackendUnavailable: The bucket doesn't answer, or has gone.
     """
-    reason = unreachable(bucket)
-    if reason is not None:
-        raise BackendUnavailable(f"bucket {bucket.name!r} can't be reached: {reason}")
+    check_there(bucket)
     name = home(snapshot.buckets, bucket.name)
     owners = _owners(snapshot, name)
     live = {place for where, place in collector.live() if name in {where, RESCUE}}

@@ -1,8 +1,10 @@
 """Doing again, in its new home, what a move has overtaken.
 
-A name that a caller gives means a dataset when the call begins. A dataset that is moved meanwhile isn't found under
-its key any more, though the name may still mean it: a bare name is looked up in all buckets. What was refused for that
-has changed nothing, so it is done again. A name with the bucket means nothing any more, and the refusal stands.
+A name that a caller gives means a dataset when the call begins. A dataset that is moved meanwhile isn't found under its
+key any more, though the name may still mean it: a bare name is looked up in all buckets. What was refused for that has
+changed nothing, so it is done again; also when another move has brought the dataset home before it is looked for: then
+the refusal itself says that it was away, since what it missed is there again. A name with the bucket means nothing any
+more, and the refusal stands.
 
 What is done again is done to the same dataset. A name may mean another one by then, in another bucket, for which nobody
 was asked whether it may be changed.
@@ -16,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from flightserver.catalog.entities import View
-from flightserver.catalog.requirements import NamesMean, SameDataset, ViewAt
+from flightserver.catalog.requirements import DatasetUnchangedSchema, NamesMean, SameDataset, ViewAt
 from flightserver.catalog.view_names import natural
 from flightserver.errors import CommitConflict, InvalidRequest, NotFound
 
@@ -60,7 +62,7 @@ def following(target: TableName, scope: Scope, commits: Commits, act: Callable[[
         except (CommitConflict, NotFound) as error:
             refusal = error
             scope = scope.again(commits.snapshot())
-            if not _has_moved(dataset, target, scope):
+            if not _has_moved(dataset, refusal, target, scope):
                 raise
     raise refusal
 
@@ -103,10 +105,20 @@ def means_still(one: Dataset | View, target: TableName, scope: Scope) -> bool:
     return one.id == now.id
 
 
-def _has_moved(dataset: Dataset, target: TableName, scope: Scope) -> bool:
-    """Whether a name means the same dataset, and that is called otherwise."""
+def _has_moved(dataset: Dataset, refusal: CommitConflict | NotFound, target: TableName, scope: Scope) -> bool:
+    """Whether a name means the same dataset, and that is called otherwise, or was when something was refused."""
     try:
         now = scope.dataset(target.name, target.schema)
     except (InvalidRequest, NotFound):
         return False
-    return now.id == dataset.id and now.key != dataset.key
+    return now.id == dataset.id and (now.key != dataset.key or _was_away(refusal, dataset, now))
+
+
+def _was_away(refusal: CommitConflict | NotFound, then: Dataset, now: Dataset) -> bool:
+    """Whether something was refused since a dataset wasn't where it was before, and is again."""
+    if now.version == then.version:
+        return False
+    if isinstance(refusal, NotFound):
+        return True
+    missed_its_schema = DatasetUnchangedSchema.refused(refusal) and now.schema_fingerprint == then.schema_fingerprint
+    return missed_its_schema or SameDataset.refused(refusal)

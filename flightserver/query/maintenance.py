@@ -30,6 +30,7 @@ from flightserver.errors import CommitConflict, FlightserverError
 from flightserver.periodic import STOP_SECONDS, Periodic
 from flightserver.tables.compaction import CompactResult
 from flightserver.tables.selection import Wanted, choose, live_bytes
+from flightserver.telemetry import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,7 @@ POSTPONED = "compaction postponed"
 """Kind of the event of a compaction that the budget doesn't allow yet."""
 LOST = "compaction lost"
 """Kind of the event of a compaction that others made needless or impossible while it ran."""
-FAILED = "compaction failed"
+FAILED = Trouble("compaction failed")
 """Kind of the event of a compaction that met an error."""
 
 _HOUR = 3600.0

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import quote
 
-from flightserver.errors import AlreadyExists, NotFound
+from flightserver.errors import AlreadyExists, BackendUnavailable, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,6 +59,9 @@ class Reads(Protocol):
 
     def serving(self, keys: Sequence[str], check: Callable[[str], None]) -> str:
         """Name of the bucket that has these objects; `check` is called with names, and raises where they aren't."""
+
+    def look(self) -> str | None:
+        """Ask whether the bucket itself is there, with what the catalog knows of it; why it isn't, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,15 @@ class OpenBucket:
             check(self.name)
             return self.name
         return self.reads.serving(keys, check)
+
+    def lost(self) -> BackendUnavailable | None:
+        """Ask whether the bucket itself is there; the error of all that needs it if it isn't, or None.
+
+        A bucket that has gone, and a server in its place that knows nothing of it, lack each object as well. Whoever
+        finds that an object isn't there, or nothing, asks this before blaming the object.
+        """
+        reason = None if self.reads is None else self.reads.look()
+        return None if reason is None else lost_bucket(self.name, reason)
 
     def url(self, key: str) -> str:
         """The URL by which the engine reads an object, or those under a prefix."""
@@ -201,6 +213,11 @@ class Buckets:
     def __iter__(self) -> Iterator[OpenBucket]:
         """Iterate over the buckets that are open now, by name."""
         return iter([bucket for _, bucket in sorted(self._open.items())])
+
+
+def lost_bucket(name: str, reason: str) -> BackendUnavailable:
+    """The error of what needs a bucket that isn't there."""
+    return BackendUnavailable(f"bucket {name!r} can't be reached: {reason}")
 
 
 def _nothing(_name: str) -> OpenBucket | None:

@@ -9,7 +9,9 @@ makes all directories above it durable as well. `_durable` remembers those where
 of a directory removes the directory; a writer that loses its directory so creates it again.
 
 Temporary files are locked while they are written (flock(2)), and the kernel releases the lock when a process dies.
-Opening a bucket deletes those that nobody locks, except the youngest: between creating and locking a file is a moment.
+`clean` deletes those that nobody locks. Between creating and locking a file is a moment, in which it is empty: so an
+empty one is left alone, its lock too, until it is older than that. It is done when a bucket is opened, which is soon
+after a crash, and from time to time for what other processes leave (`flightserver.federation.expiring`).
 
 Invariants: `_durable` needs no lock, since its single operations are atomic and a missing entry only costs time.
 A writer belongs to one thread at a time.
@@ -17,6 +19,7 @@ A writer belongs to one thread at a time.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _UNLOCKED_SECONDS = 60.0
-"""Age below which a temporary file may still be about to be locked. The moment lasts microseconds."""
+"""Age below which an empty temporary file may still be about to be locked. The moment lasts microseconds."""
 
 _REMEMBERED_DIRECTORIES = 4096
 """A process writes into few directories at a time; forgetting them costs one more sync each."""
@@ -159,6 +162,19 @@ class LocalObjects:
         except OSError as error:
             raise posix.translate(error, "write", key) from error
 
+    def clean(self) -> int:
+        """Delete the temporary files that dead processes left, and return how many there were.
+
+        Raises:
+            BackendUnavailable: The disk failed.
+        """
+        try:
+            return self._clean()
+        except FileNotFoundError:
+            return 0  # the whole directory, or a file a moment after it was seen: the next time will do
+        except OSError as error:
+            raise posix.translate(error, "clean up", TEMPORARY) from error
+
     def _write(self, key: str) -> _LocalWriter:
         check_key(key)
         return _LocalWriter(self, key, f"{self._temporary}{os.getpid()}-{secrets.token_hex(12)}")
@@ -230,14 +246,17 @@ class LocalObjects:
             else:
                 return
 
-    def _clean(self) -> None:
-        newest = time.time() - _UNLOCKED_SECONDS
+    def _clean(self) -> int:
         with os.scandir(self._temporary) as entries:
-            old = [entry.path for entry in entries if entry.stat(follow_symlinks=False).st_mtime < newest]
-        for path in old:
-            if not posix.is_owned(path):
-                posix.unlink(path)
-                _log.info("abandoned temporary file deleted", extra={"file": path})
+            written = [entry.path for entry in entries if _was_locked(entry)]
+        deleted = 0
+        for path in written:
+            with contextlib.suppress(FileNotFoundError):  # finished, or cleaned up by another process
+                if not posix.is_owned(path):
+                    posix.unlink(path)
+                    deleted += 1
+                    _log.info("abandoned temporary file deleted", extra={"file": path})
+        return deleted
 
     def _walk(self, directory: str, prefix: str, after: str) -> Iterator[ObjectMeta]:
         for key in self._children(directory, prefix, after):
@@ -313,6 +332,12 @@ class _LocalWriter(Writer):
         finally:
             # Closing the raw file forgets what is buffered: a full disk would fail its last flush once more.
             self._raw.close()
+
+
+def _was_locked(entry: os.DirEntry[str]) -> bool:
+    """Whether a temporary file has been locked, be it by a process that is dead: nothing is written before."""
+    status = entry.stat(follow_symlinks=False)
+    return status.st_size > 0 or status.st_mtime < time.time() - _UNLOCKED_SECONDS
 
 
 def _meta(key: str, status: os.stat_result) -> ObjectMeta:

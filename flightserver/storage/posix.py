@@ -14,6 +14,7 @@ import os
 from typing import TYPE_CHECKING
 
 from flightserver.errors import BackendUnavailable, InvalidRequest, LimitExceeded
+from flightserver.storage.objects import TEMPORARY
 
 if TYPE_CHECKING:
     from flightserver.errors import FlightserverError
@@ -93,12 +94,18 @@ def is_absence(error: OSError) -> bool:
 
 
 def translate(error: OSError, action: str, key: str, disk: str = "the disk of this bucket") -> FlightserverError:
-    """What a failed system call means to a caller; the text has no local path."""
+    """What a failed system call means to a caller; the text has no local path.
+
+    Each bucket has a directory of temporary files, made when it is opened and never deleted, and no key lies in it:
+    where that isn't found, the whole bucket isn't.
+    """
     reason = error.strerror or type(error).__name__
     if error.errno in _FULL:
         return LimitExceeded(f"can't {action} {key!r}: {disk} is full or over its quota ({reason})")
     if error.errno == errno.ENAMETOOLONG:
         return InvalidRequest(f"can't {action} {key!r}: a part of the key is longer than the file system allows")
+    if error.errno in _ABSENT and error.filename2 is None and TEMPORARY in str(error.filename):
+        return BackendUnavailable(f"can't {action} {key!r}: the directory of this bucket isn't there: is it mounted?")
     if error.errno in {errno.ENOTDIR, errno.EISDIR}:
         return InvalidRequest(f"can't {action} {key!r}: a part of the key is an object, so it can't hold others")
     return BackendUnavailable(f"can't {action} {key!r}: {disk} failed ({reason})")

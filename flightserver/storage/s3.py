@@ -43,7 +43,7 @@ from obstore.store import S3Store
 from flightserver.errors import BackendUnavailable, FlightserverError
 from flightserver.storage.environment import only_variables
 from flightserver.storage.objects import ObjectMeta, absent, check_key, check_prefix, taken
-from flightserver.storage.s3_errors import is_final
+from flightserver.storage.s3_errors import answer, found_nobody, is_final
 from flightserver.storage.s3_files import S3File, S3Writer
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ _PARTS_AT_ONCE = 4
 _BUFFER_BYTES = 1 << 20
 """What a random reader asks for at least."""
 _FIRST_BACKOFF_SECONDS = 0.1
+_BACKOFF_BASE = 2.0
 _MAX_BACKOFF_SECONDS = 5.0
 
 
@@ -89,8 +90,10 @@ class S3Objects:
         """Return all bytes of an object."""
         check_key(key)
         try:
+            with self._access.silence.asking(self._timeouts.patience):  # its beginning tells as much as a HEAD
+                found = obstore.get(self.store, key)
             with self._access.silence.asking():
-                return bytes(obstore.get(self.store, key).bytes())
+                return bytes(found.bytes())
         except (FileNotFoundError, BaseError) as error:
             raise self._translated(error, "read", key) from error
 
@@ -109,10 +112,9 @@ class S3Objects:
         """Write an object under a free key."""
         check_key(key)
         deadline = time.monotonic() + self._timeouts.retry_seconds
-        backoff = _FIRST_BACKOFF_SECONDS
-        in_doubt = False
+        pause = _FIRST_BACKOFF_SECONDS
+        in_doubt = found_one = False
         for attempt in range(self._timeouts.retries + 1):
-            pause = backoff * random.uniform(0.5, 1.5)  # noqa: S311  # no secret: it spreads repeated requests
             try:
                 is_last = attempt and time.monotonic() + self._timeouts.request_seconds > deadline
                 return self._put_once(self._hurried if is_last else self._once, key, data)
@@ -124,15 +126,15 @@ class S3Objects:
                     raise taken(key) from None
                 # Another's put of the key failed while ours was refused for it: the key is free.
             except FileNotFoundError as error:
-                raise _no_bucket(key) from error
+                raise self._no_bucket(key, error) from error
             except BaseError as error:
-                in_doubt = True
+                in_doubt, found_one = True, not found_nobody(error)
                 is_late = time.monotonic() + pause + self._timeouts.request_seconds / 2 > deadline
                 if is_late or attempt == self._timeouts.retries or is_final(error):
                     raise self._translated(error, "write", key) from error
                 _log.info("put repeated", extra={"key": key, "attempt": attempt + 1})
             time.sleep(pause)
-            backoff = min(2 * backoff, _MAX_BACKOFF_SECONDS)
+            pause = _next(pause, patiently=found_one)
         raise _given_up("write", key)
 
     def _put_once(self, store: S3Store, key: str, data: bytes) -> ObjectMeta:
@@ -149,6 +151,7 @@ class S3Objects:
         """Upload a large object in parts, from a file at its beginning."""
         if self.head(key) is not None:
             raise taken(key)
+        deadline = time.monotonic() + self._timeouts.retry_seconds
         try:
             with self._access.silence.asking():
                 result = obstore.put(
@@ -156,11 +159,12 @@ class S3Objects:
                 )
         except (FileNotFoundError, BaseError) as error:
             # When the answer that completes an upload is lost, asking again is answered by "no such upload".
-            found = self.head(key)
-            if found is not None and found.size == size:
-                return found
+            if answer(error) is not None or time.monotonic() < deadline:
+                found = self.head(key)
+                if found is not None and found.size == size:
+                    return found
             if isinstance(error, FileNotFoundError):
-                raise _no_bucket(key) from error
+                raise self._no_bucket(key, error) from error
             raise self._translated(error, "write", key) from error
         return self._put_meta(key, size, result)
 
@@ -217,19 +221,23 @@ class S3Objects:
         except BaseError as error:
             raise self._translated(error, "sign a URL of", key) from error
 
+    def _no_bucket(self, key: str, error: Exception) -> BackendUnavailable:
+        """The error of a write that the server answers by 404: it isn't about the key."""
+        found = answer(error)
+        is_foreign = found is not None and found.is_foreign
+        why = self._access.reason(error) if is_foreign else "the S3 bucket isn't there"
+        return BackendUnavailable(f"can't write {key!r}: {why}")
+
     def _translated(self, error: Exception, action: str, key: str) -> FlightserverError:
         """What a failed request means to a caller. The text of the server goes to the log: it has URLs."""
         if isinstance(error, FileNotFoundError):
             return absent(key)
         if isinstance(error, AlreadyExistsError | PreconditionError):
             return taken(key)
-        _log.warning("an S3 request failed", extra={"action": action, "key": key, "error": str(error)[:2000]})
-        return BackendUnavailable(f"can't {action} {key!r}: {self._access.reason(error)}")
-
-
-def _no_bucket(key: str) -> BackendUnavailable:
-    """The error of a write that the server answers by 404: it isn't about the key."""
-    return BackendUnavailable(f"can't write {key!r}: the S3 bucket isn't there")
+        why = self._access.reason(error)
+        self._access.log_failure(why, error, action=action, key=key)
+        what = f"{action} {key!r}" if key else f"{action} the objects of the bucket"
+        return BackendUnavailable(f"can't {what}: {why}")
 
 
 def _store(access: S3Access, *, retries: int) -> S3Store:
@@ -263,9 +271,23 @@ def _store(access: S3Access, *, retries: int) -> S3Store:
             retry_config={
                 "max_retries": retries,
                 "retry_timeout": timedelta(seconds=timeouts.retry_seconds),
-                "backoff": {"max_backoff": timedelta(seconds=_MAX_BACKOFF_SECONDS)},
+                "backoff": {
+                    "init_backoff": timedelta(seconds=_FIRST_BACKOFF_SECONDS),
+                    "base": _BACKOFF_BASE,
+                    "max_backoff": timedelta(seconds=_MAX_BACKOFF_SECONDS),
+                },
             },
         )
+
+
+def _next(pause: float, *, patiently: bool) -> float:
+    """Seconds before the next try. A server that is overloaded is given more time from try to try.
+
+    Where nobody is found to connect to they are drawn as obstore draws them: so a write is given up when a read is.
+    """
+    longest = _BACKOFF_BASE * pause
+    drawn = random.uniform(0.75 * longest if patiently else _FIRST_BACKOFF_SECONDS, longest)  # noqa: S311  # no secret: it spreads requests
+    return min(_MAX_BACKOFF_SECONDS, drawn)
 
 
 def _meta(found: FoundMeta) -> ObjectMeta:

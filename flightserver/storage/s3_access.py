@@ -1,14 +1,26 @@
-"""How an S3 bucket is reached: where it is, who asks, how long is waited, and whether its server answers."""
+"""How an S3 bucket is reached: where it is, who asks, how long is waited, and whether its server answers.
+
+What a failed request means is put into words here (`S3Access.told`), whichever library made it. The log has the cause
+of a failure once in a while: a bucket that is down is asked every few seconds, and says the same each time.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
+import threading
+import time
 from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from flightserver.storage.s3_errors import Answer, answer
+from flightserver.storage.s3_errors import Answer, Unanswered, cause, failure
 from flightserver.storage.silence import Silence
+
+_log = logging.getLogger(__name__)
+
+_SAID_SECONDS = 600.0
+"""After which the log says again why requests to a bucket fail, when they still do."""
 
 
 class S3Location(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -100,6 +112,27 @@ class S3Timeouts:
         return seconds if number > self.retries + 1 else self.retry_seconds / number
 
 
+class Complaints:
+    """What the log says of one bucket's server: each reason once in a while. Any thread may ask.
+
+    `_lock` guards `_said`: reason -> when the log said it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._said: dict[str, float] = {}
+
+    def is_new(self, why: str) -> bool:
+        """Whether the log hasn't said this for some time; it does now."""
+        now = time.monotonic()
+        with self._lock:
+            self._said = {each: when for each, when in self._said.items() if now - when < _SAID_SECONDS}
+            if why in self._said:
+                return False
+            self._said[why] = now
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class S3Access:
     """All that it takes to reach an S3 bucket, and what is learnt of it on the way."""
@@ -109,15 +142,29 @@ class S3Access:
     timeouts: S3Timeouts
     silence: Silence = field(default_factory=Silence, compare=False, repr=False)
 
+    complaints: Complaints = field(default_factory=Complaints, compare=False, repr=False)
+
     def reason(self, error: Exception) -> str:
-        """Why a request failed, for its message."""
-        server = "the S3 server of this bucket"
-        found = answer(error)
-        if found is None:
-            return f"{server} doesn't answer, or fails"
-        if found.refuses:
+        """Why a request of obstore failed, for its message."""
+        return self.told(failure(error))
+
+    def told(self, found: Answer | Unanswered, server: str = "the S3 server of this bucket") -> str:
+        """What an answer means, or that there was none, for the message to a client.
+
+        Args:
+            found: What came of the request.
+            server: What the message calls the server.
+        """
+        if isinstance(found, Unanswered):
+            return f"{server} doesn't answer{self._silence(found)}"
+        if found.is_foreign:
+            return f"{server} answers {found.status}, and not as S3 does: is the endpoint that of an S3 server?"
+        if found.refuses_credentials:
             return f"{server} refuses the credentials"
-        what = "by a redirect" if found.redirects else f"{found.status} {found.code}".rstrip()
+        if found.lacks_rights:
+            who = "the credentials" if self.credentials.access_key_id else "requests without credentials"
+            return f"{who} may not do this: {server} answers {found.said}"
+        what = "by a redirect" if found.redirects else found.said
         return f"{server} answers {what}{self.question(found)}"
 
     def question(self, found: Answer) -> str:
@@ -125,6 +172,39 @@ class S3Access:
         region = f": is the region {self.location.region!r} right?"
         if found.is_about_region:
             return region
+        if found.is_about_clock:
+            return ": is the clock of this machine right?"
+        if found.is_bare_refusal:
+            return ": it refuses the credentials, or they may not do this"
         if found.is_bare:
             return region + (" And is the session token still valid?" if self.credentials.session_token else "")
         return ""
+
+    def log_failure(self, why: str, error: Exception, **fields: str) -> None:
+        """Log a failed request: why, once in a while, and all that is known of it for whoever looks for more.
+
+        Args:
+            why: What is told to a client.
+            error: That of the library.
+            fields: Of the request.
+        """
+        at = {"endpoint": self.location.endpoint or "AWS", "s3_bucket": self.location.bucket}
+        level = logging.WARNING if self.complaints.is_new(why) else logging.DEBUG
+        _log.log(level, "an S3 request failed", extra={"cause": cause(error), "why": why, **fields, **at})
+        _log.debug("all that is known of a failed S3 request", extra={"error": str(error)})
+
+    def _silence(self, found: Unanswered) -> str:
+        timeouts = self.timeouts.fitted
+        match found:
+            case Unanswered.REFUSED:
+                return ": it refuses connections"
+            case Unanswered.UNKNOWN_HOST:
+                return ": its host name isn't known here"
+            case Unanswered.NO_TLS:
+                return ": it doesn't speak TLS, or its certificate isn't trusted"
+            case Unanswered.NO_CONNECTION:
+                return f": it hasn't taken a connection within {round(timeouts.connect_seconds, 2):g} s"
+            case Unanswered.LATE:
+                return f": it hasn't answered within {round(timeouts.request_seconds, 2):g} s"
+            case Unanswered.OTHER:
+                return ", or fails"

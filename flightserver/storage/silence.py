@@ -7,11 +7,16 @@ come between fail at once. The first answer of any kind to any request ends the 
 that is back is used again at once. What is an answer is decided in `flightserver.storage.s3_errors.answer`.
 
 A server that is slow must not be taken for a silent one. So only a HEAD counts, which moves no data and costs a server
-least, and only when it has used up its time without any answer, while no other request to the bucket was answered.
-Writes are never refused here, and neither are looks at the bucket's health, which are patient: they end the silence of
-a server that is back but slower than a look.
+least, and a GET until its first byte, and only while no other request to the bucket is answered. One that has used up
+its time without any answer counts; so does one of which the last try, after all the others, found nobody to connect to,
+which no slow server does; and one that still waits counts for as long as it does, when it has waited for
+`WAITING_SECONDS`, and twice as long as HEADs lately took that were answered. Among them are the looks at the bucket's
+health, which are as patient as any request: they tell those who read of a server that has fallen silent, and end the
+silence of one that is back but slower than a look. Writes are never refused here.
 
-Invariant: `_lock` guards `_answered`, `_since` and `_looked`; nothing is asked under it.
+`is_doubtful` is about less: the last request had no answer. Whoever would only tidy up lets that be then.
+
+Invariant: `_lock` guards all fields but the clock; nothing is asked under it.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from typing import TYPE_CHECKING
 from obstore.exceptions import BaseError
 
 from flightserver.errors import BackendUnavailable
-from flightserver.storage.s3_errors import answer
+from flightserver.storage.s3_errors import answer, found_nobody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
 SILENT_SECONDS = 30.0
 """After which a read waits as long as it may again."""
 LOOK_SECONDS = 2.0
+WAITING_SECONDS = 5.0
+"""After which a HEAD that waits says something of the server: one that is well answers sooner."""
 _PAUSE_SECONDS = 5.0
 
 
@@ -49,27 +56,46 @@ class Silence:
         self._answered = -math.inf
         self._since = -math.inf
         self._looked = -math.inf
+        self._is_doubtful = False
+        self._waiting: dict[object, float] = {}
+        self._pace = 0.0
 
     @contextmanager
     def asking(self, patience: float = math.inf) -> Iterator[None]:
-        """Learn from a request, which is made inside; one without an answer counts when it took `patience` seconds."""
+        """Learn from a request, which is made inside.
+
+        Args:
+            patience: Seconds after which one without an answer counts; only a HEAD has that, and what waits as one.
+        """
         began = self._clock()
+        counts = patience < math.inf
+        request = object()
         try:
+            if counts:
+                with self._lock:
+                    self._waiting[request] = began
             yield
         except (FileNotFoundError, BaseError) as error:
             if answer(error) is None:
-                self._unanswered(began, patience)
+                self._unanswered(began, counts=counts and (self._clock() - began >= patience or found_nobody(error)))
             else:
-                self.answered()
+                self._heard(began if counts else None)
             raise
         else:
-            self.answered()
+            self._heard(began if counts else None)
+        finally:
+            with self._lock:
+                self._waiting.pop(request, None)
 
     def answered(self) -> None:
         """Learn that the server has answered."""
+        self._heard(None)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a request has ended without an answer, and none was answered since."""
         with self._lock:
-            self._answered = self._clock()
-            self._since = -math.inf
+            return self._is_doubtful
 
     @property
     def has_answered(self) -> bool:
@@ -89,8 +115,8 @@ class Silence:
         """
         with self._lock:
             now = self._clock()
-            since = self._since
-            if now - since >= SILENT_SECONDS:
+            waited = self._waited_in_vain(now)
+            if waited is None:
                 return
             is_turn = now - self._looked >= _PAUSE_SECONDS
             if is_turn:
@@ -99,12 +125,33 @@ class Silence:
             self.answered()
             return
         raise BackendUnavailable(
-            f"can't {action}: the S3 server of this bucket doesn't answer: {now - since:.0f} seconds ago it was waited "
-            "for in vain, and it is looked for every few seconds; try again later"
+            f"can't {action}: the S3 server of this bucket doesn't answer: {waited}, and it is looked for every few "
+            "seconds; try again later"
         )
 
-    def _unanswered(self, began: float, patience: float) -> None:
+    def _waited_in_vain(self, now: float) -> str | None:
+        """When the server was waited for in vain, or None if it isn't silent as far as that is known; under `_lock`."""
+        if now - self._since < SILENT_SECONDS:
+            return f"{now - self._since:.0f} seconds ago it was waited for in vain"
+        seconds = now - min((began for began in self._waiting.values() if began >= self._answered), default=now)
+        if seconds < max(WAITING_SECONDS, 2 * self._pace):
+            return None
+        return f"{seconds:.0f} seconds it has been waited for by now"
+
+    def _heard(self, began: float | None) -> None:
+        """Learn of an answer, to a HEAD if it is said when that began."""
         with self._lock:
-            now = self._clock()
-            if now - began >= patience and self._answered < began:
-                self._since = now
+            self._answered = self._clock()
+            self._since = -math.inf
+            self._is_doubtful = False
+            if began is not None:
+                # Of several that are answered at a time the slowest says most; it is forgotten by and by.
+                self._pace = max(self._answered - began, self._pace / 2)
+
+    def _unanswered(self, began: float, *, counts: bool) -> None:
+        with self._lock:
+            if self._answered > began:
+                return
+            self._is_doubtful = True
+            if counts:
+                self._since = self._clock()

@@ -43,10 +43,12 @@ def is_nowhere(buckets: Buckets, bucket: OpenBucket, key: str, error: NotFound) 
     """Whether every bucket that was asked for an object lacks it; `error` says which those were.
 
     Raises:
-        BackendUnavailable: One doesn't answer, and may have the object.
+        BackendUnavailable: One doesn't answer, or has gone, and may have the object.
     """
     also = error.details.get(ALSO_ASKED)
     asked = (bucket,) if also is None else (bucket, buckets.get(str(also)))
-    # A local bucket whose disk isn't mounted has no objects, and no directory.
-    mounted = all(one.local_root is None or one.local_root.is_dir() for one in asked)
-    return mounted and all(one.objects.head(key) is None for one in asked)
+    for one in asked:
+        lost = one.lost()
+        if lost is not None:
+            raise lost
+    return all(one.objects.head(key) is None for one in asked)

@@ -7,14 +7,13 @@ names them. Base files aren't touched. See `flightserver.tables.rebase` for comm
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from flightserver.catalog.requirements import DatasetUnchangedSchema, NothingAppended
 from flightserver.catalog.updates import AppendSegments, RemoveRows
-from flightserver.errors import FlightserverError
+from flightserver.storage.discarding import discard
 from flightserver.tables.deltas import write_delta
 from flightserver.tables.homes import written_to
 from flightserver.tables.rebase import REFUSED, unchanged
@@ -175,6 +174,5 @@ class RowChange:
 
     def _discard_delta(self) -> None:
         if self._delta is not None:
-            with contextlib.suppress(FlightserverError):
-                self._bucket.objects.delete(self._delta.key)
+            discard(self._bucket, [self._delta.key])
             self._delta = None

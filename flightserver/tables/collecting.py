@@ -154,9 +154,14 @@ class Collector:
         Raises:
             NotFound: There is no such bucket.
             InvalidRequest: The retention is negative or too long.
+            BackendUnavailable: The bucket doesn't answer, or has gone.
         """
         window = self._retention if older_than_hours is None else _period(older_than_hours, "older_than_hours")
-        objects = self._buckets.get(bucket).objects
+        opened = self._buckets.get(bucket)
+        lost = opened.lost()
+        if lost is not None:
+            raise lost
+        objects = opened.objects
         now = self._clock()
         newest = self._catalog.snapshot()
         oldest = self._oldest(newest, now - window)

@@ -129,7 +129,7 @@ class DeadRows:
             with self._buckets.get(delta.bucket).reading.open(delta.key) as file:
                 return split_places(pq.read_table(file, read_dictionary=["segment"]))
         except (NotFound, pa.ArrowInvalid) as error:
-            raise unreadable(delta.bucket, delta.key, error, "delta") from error
+            raise unreadable(self._buckets.get(delta.bucket), delta.key, error, "delta") from error
 
 
 def split_places(table: pa.Table) -> Places:

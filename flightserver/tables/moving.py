@@ -156,6 +156,9 @@ def copied_parts(
         LimitExceeded: The generation of an index is larger than a put may be there.
     """
     target = buckets.get(to)
+    lost = target.lost() if parts else None
+    if lost is not None:
+        raise lost
     total = sum(part.bytes for part in parts)
     copied, before = Copied(), 0
     for part in parts:
@@ -181,14 +184,13 @@ def _copied_part(
     copied, size = Copied(), 0
     beside, certain = files_beside(source, part.place) if part.optional else ((), True)
     for key in (*part.keys, *beside):
-        try:
-            file = source.reading.open(key)
-        except NotFound as error:
-            if not certain and key in beside and is_nowhere(buckets, source, key, error):
-                continue
-            raise unreadable(source.name, key, error) from error
+        file = _opened(buckets, source, key, may_be_nowhere=not certain and key in beside)
+        if file is None:
+            continue
         with file:
             expected = _size(file)
+            if part.keys == (key,):
+                _check_size(source, part, expected)
             found = there.get(key)
             if found is None:
                 yield from _copy(file, target, key, expected)
@@ -197,13 +199,31 @@ def _copied_part(
                 yield expected
         copied += Copied(1, expected) if found is None else Copied(already=1)
         size += expected if key in part.keys else 0
+    _check_size(source, part, size)
+    return copied
+
+
+def _opened(buckets: Buckets, source: OpenBucket, key: str, *, may_be_nowhere: bool) -> BinaryIO | None:
+    """A file that is to be copied, or None when no bucket has it and that may be."""
+    try:
+        return source.reading.open(key)
+    except NotFound as error:
+        if not may_be_nowhere:
+            raise unreadable(source, key, error) from error
+        if is_nowhere(buckets, source, key, error):
+            return None
+    # A bucket that was silent a moment ago has it, and has answered by now.
+    return _opened(buckets, source, key, may_be_nowhere=False)
+
+
+def _check_size(source: OpenBucket, part: Part, size: int) -> None:
+    """Return when the files of a part have the size that the catalog says, before others take them for whole."""
     if size != part.bytes:
         msg = (
             f"the files of {part.place!r} in bucket {source.name!r} have {size:,} bytes and should have "
             f"{part.bytes:,}: restore them from a backup"
         )
-        raise BackendUnavailable(msg)
-    return copied
+        raise source.lost() or BackendUnavailable(msg)
 
 
 def _size(file: BinaryIO) -> int:

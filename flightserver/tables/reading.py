@@ -62,7 +62,7 @@ def read_segment(
                     yield _live(_conformed(batch, schema), first, dead)
                     first += batch.num_rows
         except (NotFound, OSError, pa.ArrowInvalid) as error:
-            raise unreadable(bucket.name, key, error) from error
+            raise unreadable(bucket, key, error) from error
 
 
 @contextlib.contextmanager
@@ -87,11 +87,14 @@ def _opened(bucket: OpenBucket, key: str, stack: contextlib.ExitStack) -> Any:
     return stack.enter_context(pq.ParquetFile(file, pre_buffer=False))
 
 
-def unreadable(bucket: str, key: str, error: Exception, what: str = "file") -> BackendUnavailable:
-    """The error for a file that can't be read; `error` says why."""
+def unreadable(bucket: OpenBucket, key: str, error: Exception, what: str = "file") -> BackendUnavailable:
+    """The error for a file that can't be read; `error` says why. What isn't its bucket any more isn't blamed on it."""
+    lost = bucket.lost()
+    if lost is not None:
+        return lost
     other = error.details.get(ALSO_ASKED) if isinstance(error, FlightserverError) else None
     also = "" if other is None else f", nor from bucket {other!r}"
-    return BackendUnavailable(f"{what} {key!r} of bucket {bucket!r} can't be read{also}: restore it from a backup")
+    return BackendUnavailable(f"{what} {key!r} of bucket {bucket.name!r} can't be read{also}: restore it from a backup")
 
 
 def _present(file: Any, schema: pa.Schema) -> list[str]:

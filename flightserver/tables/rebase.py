@@ -34,6 +34,7 @@ from flightserver.errors import (
     NotFound,
     RequestError,
 )
+from flightserver.storage.discarding import discard
 from flightserver.tables.deltas import split_places, write_delta
 from flightserver.tables.segments import ORIGIN, manifest_in
 
@@ -118,7 +119,7 @@ class Rebaser:
         for delta in written:
             if delta.id not in used:
                 with contextlib.suppress(FlightserverError):
-                    self._buckets.get(delta.bucket).objects.delete(delta.key)
+                    discard(self._buckets.get(delta.bucket), [delta.key])
 
     def _rebased(
         self,

@@ -17,7 +17,6 @@ columns, since point lookups on an unsorted key are 7 times faster with one.
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -30,7 +29,8 @@ import pyarrow.parquet as pq
 
 from flightserver.catalog.entities import Segment
 from flightserver.catalog.ulid import new_ulid
-from flightserver.errors import FlightserverError, InternalError
+from flightserver.errors import InternalError
+from flightserver.storage.discarding import discard
 from flightserver.tables.ranges import ColumnRanges
 from flightserver.tables.schema import ROW_ID, encode, fingerprint, stored, stored_name
 from flightserver.tables.types import leaf_paths
@@ -140,9 +140,7 @@ def manifest_in(bucket: OpenBucket, directory: str) -> SegmentManifest:
 
 def delete_segment(bucket: OpenBucket, segment: Segment) -> None:
     """Delete the files of a segment that no commit names, as far as the bucket lets us; the rest is garbage."""
-    for key in (f"{segment.directory}/{MANIFEST}", f"{segment.directory}/{ORIGIN}", *segment.object_keys()):
-        with contextlib.suppress(FlightserverError):
-            bucket.objects.delete(key)
+    discard(bucket, [f"{segment.directory}/{MANIFEST}", f"{segment.directory}/{ORIGIN}", *segment.object_keys()])
 
 
 def dataset_directory(name: str) -> str:
@@ -230,9 +228,7 @@ class SegmentWriter:
         if self._part is not None:
             self._part.abort()
             self._part = None
-        for key in [f"{self._directory}/{MANIFEST}", *(file.key for file in self._files)]:
-            with contextlib.suppress(FlightserverError):
-                self._bucket.objects.delete(key)
+        discard(self._bucket, [f"{self._directory}/{MANIFEST}", *(file.key for file in self._files)])
         self._files.clear()
 
     def _flush(self) -> None:

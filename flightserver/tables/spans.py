@@ -84,7 +84,7 @@ def read_span(
                     for batch, place in _row_groups(file, schema, span, first):
                         yield _live(conform(batch, schema), place, span, dead)
         except (NotFound, OSError, pa.ArrowInvalid) as error:
-            raise unreadable(bucket.name, key, error) from error
+            raise unreadable(bucket, key, error) from error
         first += rows
 
 

@@ -23,6 +23,7 @@ from flightserver.catalog.requirements import DatasetUnchangedSchema
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import AppendSegments, MirrorDataset, RemoveRows, RewriteSegments, TagVersion
 from flightserver.errors import CommitConflict, FlightserverError, LimitExceeded, RequestError
+from flightserver.storage.discarding import discard
 from flightserver.tables.deltas import write_delta
 from flightserver.tables.origins import places_now
 from flightserver.tables.rebase import unchanged
@@ -181,7 +182,7 @@ class Substitution:
     def _discard_delta(self) -> None:
         if self._delta is not None:
             with contextlib.suppress(FlightserverError):
-                self._buckets.get(self._delta.bucket).objects.delete(self._delta.key)
+                discard(self._buckets.get(self._delta.bucket), [self._delta.key])
             self._delta = None
 
 

@@ -43,6 +43,7 @@ from flightserver.errors import (
     RequestError,
     SchemaDrift,
 )
+from flightserver.storage.discarding import discard
 from flightserver.tables.changes import RowChange
 from flightserver.tables.deltas import DeadRows
 from flightserver.tables.homes import written_to
@@ -128,7 +129,7 @@ class Tables:
                 delete_segment(self._buckets.get(segment.bucket), segment)
             if isinstance(update, RemoveRows):
                 with contextlib.suppress(FlightserverError):
-                    self._buckets.get(update.delta.bucket).objects.delete(update.delta.key)
+                    discard(self._buckets.get(update.delta.bucket), [update.delta.key])
 
     def write(self, request: WriteRequest, batches: Iterable[pa.RecordBatch]) -> WriteResult:
         """Write rows in one commit: all of them or none.

@@ -19,6 +19,7 @@ from flightserver.catalog.log import Operation
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import FlightserverError, LimitExceeded, NotFound, RequestError
 from flightserver.periodic import STOP_SECONDS, Periodic
+from flightserver.telemetry import Trouble
 from flightserver.vectors.searching import EXACT
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 REFRESHED = "vector index refreshed"
 """Kind of the event of a refresh that the catalog has."""
-FAILED = "vector index refresh failed"
+FAILED = Trouble("vector index refresh failed")
 """Kind of the event of a refresh that met an error."""
 
 _SPREAD = 0.25

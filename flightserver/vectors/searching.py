@@ -26,6 +26,7 @@ from flightserver.catalog.indexes import COSINE
 from flightserver.errors import BackendUnavailable, NotFound
 from flightserver.tables.nearest import Nearest
 from flightserver.tables.rowids import RowIds
+from flightserver.telemetry import Trouble
 from flightserver.vectors.building import segment_vectors
 from flightserver.vectors.codes import encoded, hamming
 from flightserver.vectors.columns import indexed_column
@@ -64,7 +65,7 @@ _KEPT_BYTES = 256 * 1024 * 1024
 _KEPT_SEGMENT_BYTES = 64 * 1024 * 1024
 """Vectors of segments that the generation lacks are kept in memory, if those of a segment aren't more."""
 
-UNREADABLE = "vector index unreadable"
+UNREADABLE = Trouble("vector index unreadable")
 """Kind of the event of a generation that can't be read, so that searches read the dataset instead."""
 _AVOIDED_SECONDS = 30.0
 """A generation that couldn't be read isn't tried again for so long."""

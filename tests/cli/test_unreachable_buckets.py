@@ -263,3 +263,57 @@ def test_a_disk_that_is_taken_away_from_a_running_server_is_noticed(
         until(lambda: told(client, "testing")[0] is True)
         client.query("INSERT INTO testing.pets VALUES (4)")
         assert count(client, "testing") == 4
+
+
+def test_an_s3_bucket_that_was_deleted_is_unreachable_until_it_is_there_again(
+    start: Callable[..., Server], tmp_path: Path
+) -> None:
+    with S3Server(tmp_path / "s3") as s3, flightclient.connect((server := start()).uri) as client:
+        s3.make("lake")
+        place = {"bucket": "lake", "endpoint": s3.endpoint, "credentials": CREDENTIALS}
+        client.call("bucket.create", {"name": "cloud", "backend": "s3", "s3": place})
+        fill(client, "cloud")
+        message = "the S3 bucket isn't there"
+
+        (tmp_path / "s3" / "lake").rename(tmp_path / "away")
+
+        until(lambda: told(client, "cloud") == (False, message))
+        assert readiness(server)["unreachable_buckets"] == {"cloud": message}
+        assert events(client, "cloud") == ["bucket unreachable"]
+        found = client.call("bucket.check", {"name": "cloud"})
+        assert (found["reachable"], found["readable"], found["error"]) == (False, False, message)
+        for action in ("bucket.usage", "bucket.collect"):
+            with pytest.raises(FlightclientError, match=f"bucket 'cloud' can't be reached: {message}"):
+                client.call(action, {"bucket": "cloud"})
+        with pytest.raises(FlightclientError, match=f"bucket 'cloud' can't be reached: {message}"):
+            count(client, "cloud")
+
+        (tmp_path / "away").rename(tmp_path / "s3" / "lake")
+
+        until(lambda: told(client, "cloud") == (True, None))
+        assert count(client, "cloud") == 3
+
+
+def test_a_mount_point_that_is_left_empty_is_unreachable(start: Callable[..., Server], tmp_path: Path) -> None:
+    root, away = tmp_path / "data" / "buckets" / "testing", tmp_path / "away"
+    with flightclient.connect(start().uri) as client:
+        client.call("bucket.create", {"name": "testing", "backend": "local"})
+        fill(client, "testing")
+    root.rename(away)
+    root.mkdir()
+
+    server = start()
+    with flightclient.connect(server.uri) as client:
+        message = "nothing of it is there: is its disk mounted?"
+        until(lambda: told(client, "testing") == (False, message))
+        assert readiness(server)["unreachable_buckets"] == {"testing": message}
+        for sql in ("SELECT count(*) FROM testing.pets", "INSERT INTO testing.pets VALUES (4)"):
+            with pytest.raises(FlightclientError, match="bucket 'testing' can't be reached: nothing of it is there"):
+                client.query(sql)
+        assert list(root.iterdir()) == []
+
+        root.rmdir()
+        away.rename(root)
+
+        until(lambda: told(client, "testing") == (True, None))
+        assert count(client, "testing") == 3

@@ -61,13 +61,32 @@ def test_refused_credentials_are_told_without_naming_them(
     ):
         s3.list_buckets()
 
-    assert [record.getMessage() for record in caplog.records] == ["an S3 request failed"]
-    assert "wrong-secret" not in str(vars(caplog.records[0]))
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "an S3 request failed"),
+        ("DEBUG", "all that is known of a failed S3 request"),
+    ]
+    assert "wrong-secret" not in str([vars(record) for record in caplog.records])
+
+
+def test_rights_that_are_lacking_are_told_from_credentials_that_are_refused() -> None:
+    with answering(403, error("AccessDenied")) as server:
+        access = server.access()
+        with pytest.raises(BackendUnavailable) as listed, asking(access, "look at it") as s3:
+            s3.list_buckets()
+        with pytest.raises(BackendUnavailable) as looked_for, asking(access, "look at it") as s3:
+            s3.head_bucket(Bucket="lake")
+
+    lacking = "the credentials may not do this: the S3 server answers 403 AccessDenied"
+    either = "the S3 server answers 403: it refuses the credentials, or they may not do this"
+    assert (listed.value.message, looked_for.value.message) == (
+        f"can't look at it: {lacking}",
+        f"can't look at it: {either}",
+    )
 
 
 def test_what_else_the_server_refuses_is_told_by_its_code(s3_server: S3Server) -> None:
     with (
-        pytest.raises(BackendUnavailable, match=r"^can't look at it: the S3 server answers NoSuchBucket$"),
+        pytest.raises(BackendUnavailable, match=r"^can't look at it: the S3 server answers 404 NoSuchBucket$"),
         asking(s3_server.access("no-such-bucket"), "look at it") as s3,
     ):
         s3.list_objects_v2(Bucket="no-such-bucket")
@@ -76,13 +95,13 @@ def test_what_else_the_server_refuses_is_told_by_its_code(s3_server: S3Server) -
 @pytest.mark.parametrize(
     ("status", "said", "told"),
     [
-        (301, "PermanentRedirect", "answers PermanentRedirect: is the region 'eu-central-1' right?"),
+        (301, "PermanentRedirect", "answers by a redirect: is the region 'eu-central-1' right?"),
         (
             400,
             "AuthorizationHeaderMalformed",
-            "answers AuthorizationHeaderMalformed: is the region 'eu-central-1' right?",
+            "answers 400 AuthorizationHeaderMalformed: is the region 'eu-central-1' right?",
         ),
-        (400, "KMS.DisabledException", "answers KMS.DisabledException"),
+        (400, "KMS.DisabledException", "answers 400 KMS.DisabledException"),
     ],
 )
 def test_an_answer_to_who_asks_for_another_region_is_told_with_that_question(status: int, said: str, told: str) -> None:
@@ -113,7 +132,7 @@ def test_a_region_that_the_server_does_not_have_is_told(s3_server: S3Server, s3_
 @pytest.mark.parametrize(
     ("status", "told"),
     [
-        (301, "answers 301: is the region 'eu-central-1' right?"),
+        (301, "answers by a redirect: is the region 'eu-central-1' right?"),
         (400, "answers 400: is the region 'eu-central-1' right? And is the session token still valid?"),
     ],
 )
@@ -132,17 +151,46 @@ def test_a_server_that_is_not_there_is_told_without_its_address() -> None:
     nowhere = at(f"http://127.0.0.1:{free_port()}", S3Credentials(ACCESS_KEY, SECRET_KEY))
 
     with (
-        pytest.raises(BackendUnavailable, match=r"^can't look at it: the S3 server doesn't answer$"),
+        pytest.raises(BackendUnavailable, match=r"^can't look at it: .* doesn't answer: it refuses connections$"),
         asking(nowhere, "look at it") as s3,
     ):
         s3.list_buckets()
+
+
+def test_a_host_that_is_not_known_is_told() -> None:
+    nobody = at("http://nobody-has-this-name.invalid:9000", S3Credentials(ACCESS_KEY, SECRET_KEY))
+
+    with (
+        pytest.raises(BackendUnavailable, match=r"the S3 server doesn't answer: its host name isn't known here$"),
+        asking(nobody, "look at it") as s3,
+    ):
+        s3.list_buckets()
+
+
+def test_a_server_without_tls_is_told() -> None:
+    message = "the S3 server doesn't answer: it doesn't speak TLS, or its certificate isn't trusted$"
+    with answering(200, "") as server:
+        access = at(server.endpoint.replace("http://", "https://"), S3Credentials(ACCESS_KEY, SECRET_KEY))
+        with pytest.raises(BackendUnavailable, match=message), asking(access, "look at it") as s3:
+            s3.list_buckets()
+
+
+def test_a_web_server_is_told_from_an_s3_server() -> None:
+    message = "the S3 server answers 404, and not as S3 does: is the endpoint that of an S3 server[?]$"
+    for page in ("<html><body>Nothing here</body></html>", "<!DOCTYPE html><html><br></html>"):
+        with (
+            answering(404, page) as server,
+            pytest.raises(BackendUnavailable, match=message),
+            asking(server.access(), "look at it") as s3,
+        ):
+            s3.list_objects_v2(Bucket="lake")
 
 
 def test_a_server_that_hangs_is_given_up_after_the_timeout_of_the_bucket(silent: socket.socket) -> None:
     hung = at(f"http://127.0.0.1:{silent.getsockname()[1]}", S3Credentials(ACCESS_KEY, SECRET_KEY))
 
     with (
-        pytest.raises(BackendUnavailable, match="the S3 server doesn't answer"),
+        pytest.raises(BackendUnavailable, match=r"the S3 server doesn't answer: it hasn't answered within 0\.17 s$"),
         asking(hung, "look at it") as s3,
     ):
         s3.list_buckets()
@@ -199,7 +247,7 @@ def test_nothing_is_signed_without_credentials_whatever_the_environment_has(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
 
     with (
-        pytest.raises(BackendUnavailable, match="the S3 server refuses the credentials"),
+        pytest.raises(BackendUnavailable, match="requests without credentials may not do this: the S3 server answers "),
         asking(at(s3_server.endpoint, S3Credentials(), S3Timeouts()), "look at it") as s3,
     ):
         s3.list_buckets()

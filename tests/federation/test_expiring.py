@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -225,3 +227,32 @@ def test_an_open_lakehouse_looks_by_itself_until_it_is_closed(settings: Settings
             assert looked.acquire(timeout=PATIENCE)
     names = [thread.name for thread in threading.enumerate()]
     assert "bucket-expiry" not in names
+
+
+WRITER = """
+import sys, pathlib
+from flightserver.storage.local import LocalObjects
+writer = LocalObjects(pathlib.Path(sys.argv[1])).writer("datasets/t/part")
+writer.write(b"x" * 1_000_000)
+print("writing", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_temporary_files_of_a_server_that_was_killed_go_with_the_next_look(lakehouse: Lakehouse) -> None:
+    near = add_bucket(lakehouse, "near")
+    assert near.local_root is not None
+    temporaries = near.local_root / "_staging" / ".tmp"
+    other = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(near.local_root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert other.stdout is not None
+    other.stdout.readline()
+    look(lakehouse, days=0)
+    assert len(list(temporaries.iterdir())) == 1
+
+    other.kill()
+    other.communicate()
+    look(lakehouse, days=0)
+
+    assert list(temporaries.iterdir()) == []

@@ -100,7 +100,7 @@ def test_a_bucket_that_was_waited_for_in_vain_is_not_waited_for_by_the_next_stat
         lakehouse.keeper.stop()  # its looks are requests too
         proxy.decide = always_hang
         requests(proxy)
-        with pytest.raises(BackendUnavailable, match="the S3 server of this bucket doesn't answer, or fails"):
+        with pytest.raises(BackendUnavailable, match="the S3 server of this bucket doesn't answer: it hasn't "):
             rows(lakehouse, "SELECT max(id) FROM far.t")
         assert requests(proxy) == ["HEAD"] * 2
         with pytest.raises(BackendUnavailable, match="seconds ago it was waited for in vain"):
@@ -114,6 +114,46 @@ def test_a_bucket_that_was_waited_for_in_vain_is_not_waited_for_by_the_next_stat
         assert rows(lakehouse, "SELECT biggest FROM far.v") == [(10,)]
 
 
+@pytest.mark.parametrize(
+    ("sql", "asked"),
+    [
+        ('CREATE TABLE "far".c AS SELECT 1 AS id', ["PUT"] * 2),
+        ('INSERT INTO "far".t VALUES (10)', ["HEAD"] * 2),
+        ("DELETE FROM far.t WHERE id = 3", ["HEAD"] * 2),
+        ("UPDATE far.t SET id = 13 WHERE id = 3", ["HEAD"] * 2),
+    ],
+)
+def test_a_write_that_has_waited_in_vain_does_not_wait_again_to_clean_up(
+    s3_server: S3Server, s3_bucket: str, tmp_path: Path, sql: str, asked: list[str]
+) -> None:
+    with (
+        Proxy(s3_server.endpoint) as proxy,
+        federated(tmp_path, s3_server, s3_bucket, proxy, QUICK) as lakehouse,
+    ):
+        lakehouse.keeper.stop()
+        proxy.decide = always_hang
+        requests(proxy)
+        with pytest.raises(BackendUnavailable, match="doesn't answer"):
+            run(lakehouse, sql)
+        assert requests(proxy) == asked
+
+
+def test_a_write_that_the_server_refuses_is_cleaned_up(s3_server: S3Server, s3_bucket: str, tmp_path: Path) -> None:
+    """What was written before is deleted, by a server that answers."""
+    with (
+        Proxy(s3_server.endpoint) as proxy,
+        federated(tmp_path, s3_server, s3_bucket, proxy, QUICK) as lakehouse,
+    ):
+        objects = lakehouse.buckets.get("far").objects
+        before = [meta.key for meta in objects.list("datasets/")]
+        proxy.decide = lambda method, path, *_: (
+            Fault.BUSY if method == "PUT" and path.endswith("_segment.json") else Fault.NONE
+        )
+        with pytest.raises(BackendUnavailable, match="503"):
+            run(lakehouse, "INSERT INTO far.t VALUES (10)")
+        assert [meta.key for meta in objects.list("datasets/")] == before
+
+
 def test_a_silent_bucket_is_read_from_rescue(s3_server: S3Server, s3_bucket: str, tmp_path: Path) -> None:
     with (
         Proxy(s3_server.endpoint) as proxy,
@@ -124,3 +164,20 @@ def test_a_silent_bucket_is_read_from_rescue(s3_server: S3Server, s3_bucket: str
         proxy.decide = always_hang
 
         assert [rows(lakehouse, "SELECT max(id) FROM far.t") for _ in range(3)] == [[(9,)]] * 3
+
+
+def test_a_look_that_waits_in_vain_tells_reads_as_well(s3_server: S3Server, s3_bucket: str, tmp_path: Path) -> None:
+    with (
+        Proxy(s3_server.endpoint) as proxy,
+        federated(tmp_path, s3_server, s3_bucket, proxy, QUICK) as lakehouse,
+    ):
+        lakehouse.keeper.stop()
+        requests(proxy)
+        proxy.decide = always_hang
+        assert not lakehouse.keeper.check("far").reachable
+        assert requests(proxy) == ["GET"] * 2
+
+        with pytest.raises(BackendUnavailable, match="seconds ago it was waited for in vain"):
+            rows(lakehouse, "SELECT max(id) FROM far.t")
+
+        assert requests(proxy) == ["HEAD"]

@@ -113,6 +113,35 @@ def test_a_dataset_that_cannot_be_mirrored_is_told_and_keeps_nobody_from_it(lake
     assert set(files(lakehouse, RESCUE)) >= set(dataset(lakehouse, "b").segments[0].object_keys())
 
 
+def test_a_mirror_is_as_old_as_the_last_look_that_found_it_whole(lakehouse: Lakehouse) -> None:
+    now = 1000.0
+    keeper = Mirror(lakehouse.catalog, lakehouse.buckets, lakehouse.events, 3600, clock=lambda: now)
+    add_bucket(lakehouse, RESCUE)
+    add_bucket(lakehouse, "far")
+    run(lakehouse, "CREATE TABLE a AS SELECT 1 AS id")
+    run(lakehouse, "CREATE TABLE far.b AS SELECT 1 AS id")
+    keeper.look()
+    assert (keeper.ages(), keeper.failures()) == ({}, {})
+
+    lakehouse.mirror.keep("primary", operation(), continuous=True)
+    lakehouse.mirror.keep_dataset(dataset(lakehouse, "b", "far").key, operation(), continuous=True)
+    keeper.look()
+    now += 60
+    assert (keeper.ages(), keeper.failures()) == ({"primary": 60, "far": 60}, {})
+
+    run(lakehouse, "INSERT INTO far.b VALUES (2)")
+    (lost,) = dataset(lakehouse, "b", "far").segments[1].object_keys()
+    lose(lakehouse, lost)
+    for _ in range(2):
+        keeper.look()
+        now += 60
+    assert (keeper.ages(), keeper.failures()) == ({"primary": 60, "far": 180}, {"far": 2})
+
+    lakehouse.mirror.keep("primary", operation(), continuous=False)
+    keeper.look()
+    assert keeper.ages() == {"far": 180}
+
+
 def test_the_thread_keeps_a_mirror_by_itself(tmp_path: Path) -> None:
     with opened(tmp_path, mirror_seconds=0.05) as lakehouse:
         add_bucket(lakehouse, RESCUE)

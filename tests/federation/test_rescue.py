@@ -225,6 +225,18 @@ def test_a_rescued_object_is_told_once_a_minute_at_most() -> None:
     assert pair.told() == ["datasets/t/a"] * 2
 
 
+def test_each_read_that_rescue_serves_counts(far: Lakehouse) -> None:
+    (key,) = dataset(far, "trips", "far").segments[0].object_keys()
+    rescued = ("flightserver_rescued_reads_total", {"bucket": "far"})
+    assert far.metrics.registry.get_sample_value(*rescued) is None
+    lose(far, key)
+
+    for reads in (1, 2):
+        far.buckets.get("far").reading.get(key)
+        assert far.metrics.registry.get_sample_value(*rescued) == reads
+    assert served(far) == [("far", key)]
+
+
 def test_the_home_bucket_comes_first_and_what_no_bucket_has_is_not_found() -> None:
     pair = Pair()
     pair.far.put("datasets/t/a", b"home")

@@ -13,6 +13,7 @@ from flightserver.flight.status import to_flight_error
 from flightserver.ingest.options import CsvOptions, JsonOptions
 from flightserver.query.system import SYSTEM_SCHEMAS
 from flightserver.settings import Settings
+from flightserver.telemetry import Metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,6 +97,15 @@ def test_every_system_table_is_described_with_its_columns(root: Path) -> None:
     described = {table: columns.split(", ") for table, columns in rows}
 
     assert described == {table: schema.names for table, schema in SYSTEM_SCHEMAS.items()}
+
+
+def test_every_metric_has_its_row(root: Path) -> None:
+    rows = re.findall(r"^\| (`flightserver_[^|]+) \|", _page(root, "operations.md"), re.MULTILINE)
+
+    described = {name for row in rows for name in re.findall(r"`(flightserver_\w+)`", row)}
+
+    shown = re.findall(r"^# TYPE (flightserver_\w+) ", Metrics().exposition().decode(), re.MULTILINE)
+    assert described == {name for name in shown if not name.endswith("_created")}
 
 
 def test_every_option_of_ingest_is_described(root: Path) -> None:

@@ -196,8 +196,8 @@ def test_a_server_that_does_not_answer_is_told(doctor: Doctor, good: dict[str, s
     status, [_, probe] = doctor.probes(**good | {"endpoint": nowhere})
 
     assert (status, probe["name"], probe["state"]) == (1, "primary bucket", "failed")
-    start = f"can't look for the S3 bucket {s3_bucket!r}: the S3 server doesn't answer (Could not connect to "
-    assert probe["detail"].startswith(start)
+    start = f"can't look for the S3 bucket {s3_bucket!r}: the S3 server doesn't answer: it refuses connections "
+    assert probe["detail"].startswith(start + "(Could not connect to ")
     assert probe["mend"] == f"curl -sS {nowhere}, or set primary.endpoint to where the S3 server listens"
 
 

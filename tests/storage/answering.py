@@ -12,6 +12,7 @@ from s3server import ACCESS_KEY, SECRET_KEY
 from flightserver.storage.s3_access import S3Access, S3Credentials, S3Location, S3Timeouts
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
 
@@ -33,7 +34,7 @@ class Answers:
 
 
 @contextmanager
-def answering(status: int, body: str) -> Iterator[Answers]:
+def answering(status: int, body: str, tls: ssl.SSLContext | None = None, *, port: int = 0) -> Iterator[Answers]:
     """Answer every request so. A redirect says nowhere to go to, as that of S3 doesn't."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -53,8 +54,10 @@ def answering(status: int, body: str) -> Iterator[Answers]:
         def log_message(self, *_arguments: object) -> None:
             """Say nothing on standard error."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        answers = Answers(f"http://127.0.0.1:{server.server_port}")
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        answers = Answers(f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

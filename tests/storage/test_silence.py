@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +17,7 @@ from flightserver.errors import BackendUnavailable
 from flightserver.storage.s3 import S3Objects
 from flightserver.storage.s3_access import S3Timeouts
 from flightserver.storage.s3_looking import expect_answer
-from flightserver.storage.silence import SILENT_SECONDS, Silence
+from flightserver.storage.silence import SILENT_SECONDS, WAITING_SECONDS, Silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +26,13 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0
 NO_ANSWER = GenericError("Generic S3 error: Error performing HEAD in 60s - HTTP error: error sending request")
+NOBODY = GenericError(
+    "Generic S3 error: Error performing HEAD in 4s, after 10 retries - HTTP error: error sending request\n"
+    'HttpError {\n    kind: Connect,\n    source: ConnectError("tcp connect error", 127.0.0.1:9, Os {\n'
+    '        code: 111,\n        kind: ConnectionRefused,\n        message: "Connection refused",\n'
+)
+PAUSE = 5.0
+"""Between two looks of those who read."""
 BUSY = GenericError("Generic S3 error: in 60s - Server returned non-2xx status code: 503 Service Unavailable: ")
 IMPATIENT = S3Timeouts(connect_seconds=0.2, request_seconds=0.2, retry_seconds=0.4, retries=10)
 
@@ -139,6 +149,79 @@ def test_a_server_that_answers_others_meanwhile_is_slow_and_not_silent(server: S
     assert server.looks == 0
 
 
+def test_a_server_that_nobody_can_connect_to_is_silent_however_soon_that_is_known(server: Server) -> None:
+    server.fail(NOBODY, after=4)
+    with pytest.raises(BackendUnavailable, match="0 seconds ago it was waited for in vain"):
+        server.ask()
+
+    server.answers = True
+    server.now += PAUSE
+    server.ask()
+    server.fail(NOBODY, after=4, others_answered=True)
+    server.ask()
+
+    assert server.looks == 2
+
+
+def test_reads_do_not_wait_while_a_look_waits_longer_than_for_a_server_that_is_well(server: Server) -> None:
+    with suppress(GenericError), server.silence.asking(PATIENCE):
+        server.now += WAITING_SECONDS - 0.1
+        server.ask()
+        server.now += 7.1
+        with pytest.raises(BackendUnavailable, match="doesn't answer: 12 seconds it has been waited for by now"):
+            server.ask()
+        assert server.looks == 1
+        server.now += PATIENCE
+        raise NO_ANSWER
+    server.now += SILENT_SECONDS - 1
+    with server.silence.asking(PATIENCE), suppress(GenericError), server.silence.asking(PATIENCE):
+        server.now += WAITING_SECONDS + 1  # between one look and the next there is no gap
+        with pytest.raises(BackendUnavailable):
+            server.ask()
+
+
+def test_other_requests_that_wait_say_nothing(server: Server) -> None:
+    with server.silence.asking():
+        server.now += PATIENCE
+        server.ask()
+
+    assert server.looks == 0
+
+
+def test_a_look_that_waits_says_nothing_once_another_request_was_answered(server: Server) -> None:
+    with server.silence.asking(PATIENCE):
+        server.now += 3
+        server.silence.answered()
+        server.now += 30
+        server.ask()
+
+    assert server.looks == 0
+
+
+def test_a_server_that_was_slow_lately_has_more_time(server: Server) -> None:
+    for _ in range(2):
+        with server.silence.asking(PATIENCE):
+            server.now += 8
+    with server.silence.asking(PATIENCE):
+        server.now += 15
+        server.ask()
+        assert server.looks == 0
+        server.now += 1
+        with pytest.raises(BackendUnavailable):
+            server.ask()
+
+
+def test_a_server_is_doubtful_from_a_request_without_an_answer_to_the_next_answer(server: Server) -> None:
+    found = [server.silence.is_doubtful]
+    for after, others_answered in ((0.1, True), (0.1, False)):
+        server.fail(NO_ANSWER, after=after, others_answered=others_answered)
+        found.append(server.silence.is_doubtful)
+    server.fail(BUSY, after=1)
+    found.append(server.silence.is_doubtful)
+
+    assert found == [False, False, True, False]
+
+
 @pytest.fixture
 def proxy(s3_server: S3Server) -> Iterator[Proxy]:
     """What stands before the S3 server."""
@@ -237,3 +320,45 @@ def test_writes_are_never_refused(proxy: Proxy, s3_server: S3Server, s3_bucket: 
         writer.write(b"all of it")
         writer.commit()
     assert objects.get("a") == b"all of it"
+
+
+def test_a_server_that_is_not_there_is_silent_after_a_look_and_used_when_it_is(
+    s3_server: S3Server, s3_bucket: str
+) -> None:
+    with Proxy(s3_server.endpoint) as gone:
+        pass
+    timeouts = S3Timeouts(retries=1)
+    access = s3_server.access(s3_bucket, timeouts=timeouts, endpoint=gone.endpoint)
+    objects = S3Objects(access)
+    with pytest.raises(BackendUnavailable):
+        objects.head("_staging/probe")
+
+    with pytest.raises(BackendUnavailable, match="seconds ago it was waited for in vain"):
+        expect_answer(access, "a")
+
+
+def test_a_hung_server_that_a_look_waits_for_is_not_waited_for_by_readers(
+    proxy: Proxy, s3_server: S3Server, s3_bucket: str
+) -> None:
+    patient = S3Timeouts(request_seconds=600, retry_seconds=600, retries=0)
+    now = 1000.0
+    access = replace(
+        s3_server.access(s3_bucket, timeouts=patient, endpoint=proxy.endpoint), silence=Silence(clock=lambda: now)
+    )
+    proxy.decide = always_hang
+
+    def ask() -> None:
+        with suppress(BackendUnavailable):  # it ends with the proxy
+            S3Objects(access).head("_staging/probe")
+
+    look = threading.Thread(target=ask, daemon=True)
+    look.start()
+    while not proxy.asked:
+        time.sleep(0.01)
+    now += WAITING_SECONDS
+
+    with pytest.raises(BackendUnavailable, match="5 seconds it has been waited for by now"):
+        expect_answer(access, "a")
+
+    assert [asked.method for asked in proxy.asked] == ["HEAD", "HEAD"]
+    assert look.is_alive()

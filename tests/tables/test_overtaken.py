@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import pyarrow as pa
 import pytest
@@ -21,6 +22,9 @@ from flightserver.tables.compaction import CompactResult
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from flightserver.catalog.draft import Outcome
+    from flightserver.catalog.snapshot import Snapshot
+    from flightserver.catalog.transaction import Transaction
     from flightserver.lakehouse import Lakehouse
 
 __all__ = ["trips"]
@@ -144,3 +148,46 @@ def test_what_is_overtaken_never_changes_another_dataset_that_the_name_means_by_
         trips.queries.update(planned)
 
     assert dataset(trips, "trips") == before
+
+
+class ThereAndBack:
+    """Moves `trips` away right before a commit, and home when whoever was refused for it has looked where it is.
+
+    Attributes:
+        homes: Where it was then.
+    """
+
+    def __init__(self, lakehouse: Lakehouse) -> None:
+        self._lakehouse = lakehouse
+        self._commit = lakehouse.catalog.commit
+        self._snapshot = lakehouse.catalog.snapshot
+        self._has_left = self._was_missed = False
+        self.homes: list[str] = []
+
+    def commit(self, transaction: Transaction) -> Outcome:
+        if self._has_left:
+            return self._commit(transaction)
+        self._has_left = True
+        move(self._lakehouse, "trips", "archive")
+        try:
+            return self._commit(transaction)
+        finally:
+            self._was_missed = True
+
+    def snapshot(self) -> Snapshot:
+        found = self._snapshot()
+        if self._was_missed:
+            self._was_missed = False
+            self.homes += [key.bucket for key in found.datasets]
+            move(self._lakehouse, "trips", "primary", source="archive")
+        return found
+
+
+@pytest.mark.parametrize(("sql", "left"), [("INSERT INTO trips VALUES (201, 3)", 101), ("TRUNCATE trips", 0)])
+def test_what_is_overtaken_by_a_move_there_and_back_is_done_at_home(trips: Lakehouse, sql: str, left: int) -> None:
+    moving = ThereAndBack(trips)
+    with patch.multiple(trips.catalog, commit=moving.commit, snapshot=moving.snapshot):
+        run(trips, sql)
+
+    assert moving.homes == ["archive"]
+    assert rows(trips, 'SELECT count(*) FROM "primary".trips') == [(left,)]
