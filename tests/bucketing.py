@@ -10,6 +10,7 @@ from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.ulid import new_ulid
 from flightserver.catalog.updates import PutBucket
 from flightserver.federation.places import make_directory
+from flightserver.storage.local import LocalObjects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,7 @@ def add_bucket(lakehouse: Lakehouse, bucket: str | Bucket) -> OpenBucket:
     added = Bucket(bucket, LOCAL) if isinstance(bucket, str) else bucket
     if added.backend == LOCAL:
         make_directory(lakehouse.opener.root(added))
+        LocalObjects(lakehouse.opener.root(added))  # as whoever makes a bucket does
     commit(lakehouse, PutBucket(added))
     return lakehouse.buckets.get(added.name)
 

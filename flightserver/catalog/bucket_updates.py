@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from flightserver.catalog.entities import LOCAL, PRIMARY, RESCUE, DatasetKey, check_bucket_name
+from flightserver.catalog.missing import no_bucket
 from flightserver.catalog.update_base import BaseUpdate
-from flightserver.errors import InvalidRequest, NotFound
+from flightserver.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -38,8 +39,7 @@ class RenameBucket(BaseUpdate, frozen=True, tag="rename_bucket"):
             raise InvalidRequest(msg)
         bucket = draft.buckets.get(self.name)
         if bucket is None:
-            msg = f"there is no bucket {self.name!r}; there are: {', '.join(sorted(draft.buckets))}"
-            raise NotFound(msg)
+            raise no_bucket(self.name, draft.buckets)
         former = tuple(each for each in bucket.former if each != self.new_name)
         root = bucket.root or self.root if bucket.backend == LOCAL else ""
         draft.drop_bucket(self.name)

@@ -13,16 +13,22 @@ if TYPE_CHECKING:
     from flightserver.catalog.draft import State
     from flightserver.errors import Hint, Sees
 
+_ANYWHERE = DatasetKey("", "")
+"""No dataset has this key: who sees it sees all."""
 
-def what_became_of(dataset_id: str, key: DatasetKey, state: State) -> str | Hint:
-    """Says what became of a dataset, by its id, that isn't found by its key any more: where it is, to who sees it."""
+
+def what_became_of(dataset_id: str, key: DatasetKey, state: State) -> Hint:
+    """Says what became of a dataset, by its id, that isn't found by its key any more: where it is, to who sees it.
+
+    Who doesn't see every place where it may be is told the same whether it is there or was dropped.
+    """
     now = next((one.key for one in state.datasets.values() if one.id == dataset_id), None)
-    if now is None:
-        return "it was dropped and created again" if key in state.datasets else "it was dropped"
-    found = f"it was {'renamed' if now.bucket == key.bucket else 'moved'} and is {now} now"
+    dropped = "it was dropped and created again" if key in state.datasets else "it was dropped"
 
     def hint(sees: Sees) -> str:
-        return found if sees(*now) else "it was dropped, renamed or moved"
+        if now is not None and sees(*now):
+            return f"it was {'renamed' if now.bucket == key.bucket else 'moved'} and is {now} now"
+        return dropped if now is None and sees(*_ANYWHERE) else "it was dropped, renamed or moved"
 
     return hint
 

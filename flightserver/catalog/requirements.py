@@ -257,24 +257,27 @@ class ViewAt(NamedRequirement, frozen=True, tag="view_at"):
             )
 
 
-class NamesMean(BaseRequirement, frozen=True, tag="names_mean"):
-    """Names in the text of a view mean what they meant when its query was planned.
+class NameMeans(BaseRequirement, frozen=True, tag="name_means"):
+    """A name in the text of a view means what it meant when its query was planned.
 
     Attributes:
         view: Which is going to be made.
-        names: What stands before the dot, if anything, what behind it, and what that means by what the catalog has.
+        schema: What stands before the dot; None for a bare name.
+        name: What stands behind it.
+        meant: What it means by what the catalog has: None for nothing, and where it is ambiguous.
     """
 
     view: View
-    names: tuple[tuple[str | None, str, DatasetKey | None], ...]
+    schema: str | None
+    name: str
+    meant: DatasetKey | None
 
     def check(self, state: State) -> None:
-        """Return when they do."""
-        for schema, name, meant in self.names:
-            if natural(state, self.view, schema, name) != meant:
-                said = identifier(name) if schema is None else str(DatasetKey(schema, name))
-                required = f"{said} in view {self.view.key} means what it meant when its query was planned"
-                self.conflict(required, "it means something else, or nothing, since something was moved or renamed")
+        """Return when it does."""
+        if natural(state, self.view, self.schema, self.name) != self.meant:
+            said = identifier(self.name) if self.schema is None else str(DatasetKey(self.schema, self.name))
+            required = f"{said} in view {self.view.key} means what it meant when its query was planned"
+            self.conflict(required, "it means something else, or nothing, since something was made, moved or renamed")
 
 
 class IndexAt(NamedRequirement, frozen=True, tag="index_at"):
@@ -342,7 +345,7 @@ Requirement = (
     | NothingAppended
     | Kept
     | ViewAt
-    | NamesMean
+    | NameMeans
     | IndexAt
     | MigrationIs
     | AccessUnchanged

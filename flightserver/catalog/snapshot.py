@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Self
 from flightserver.catalog.draft import Draft, Outcome
 from flightserver.catalog.entities import PRIMARY, Bucket, Dataset, DatasetKey, View
 from flightserver.catalog.identities import AccessState
-from flightserver.catalog.missing import no_bucket
+from flightserver.catalog.missing import no_bucket, no_dataset
 from flightserver.catalog.quoting import identifier
 from flightserver.errors import InternalError, InvalidRequest, NotFound, RequestError, sees_all
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from flightserver.catalog.indexes import VectorIndex
     from flightserver.catalog.log import Commit
@@ -166,7 +166,9 @@ class Snapshot:
             where = "" if bucket is None else f" in bucket {bucket!r}"
             raise NotFound(f"there is no vector index {name!r}{where}; there are: ", self._indexes_listed)
         if len(found) > 1 and found[0].bucket != PRIMARY:
-            raise InvalidRequest(f"vector index {name!r} is in several buckets: say which of ", _candidates(found))
+            raise InvalidRequest(
+                f"vector index {name!r} is in several buckets: say which of ", self._indexes_among(found)
+            )
         return found[0]
 
     def dataset_of(self, index: VectorIndex) -> Dataset | None:
@@ -178,10 +180,18 @@ class Snapshot:
 
     def _indexes_listed(self, sees: Sees) -> str:
         """Those of the datasets that somebody sees."""
-        seen = {one.id for key, one in self.datasets.items() if sees(*key)}
-        there = sorted(str(key) for key, one in self.indexes.items() if one.dataset_id in seen)
+        there = self._seen(self.indexes.values(), sees)
         more = f" and {len(there) - _LISTED} more" if there[_LISTED:] else ""
         return f"{', '.join(there[:_LISTED]) or 'none'}{more}"
+
+    def _indexes_among(self, found: Sequence[VectorIndex]) -> Hint:
+        """Where an index is that several buckets have."""
+        return lambda sees: ", ".join(self._seen(found, sees)) or "them"
+
+    def _seen(self, indexes: Iterable[VectorIndex], sees: Sees) -> list[str]:
+        """Those of some indexes whose datasets somebody sees: an index may be seen by who sees what it is about."""
+        seen = {one.id for key, one in self.datasets.items() if sees(*key)}
+        return sorted(str(one.key) for one in indexes if one.dataset_id in seen)
 
     def _not_found(self, name: str, bucket: str | None) -> NotFound:
         if bucket is not None and bucket not in self.buckets:
@@ -192,7 +202,8 @@ class Snapshot:
             return f"; similar: {', '.join(near)}" if near else ""
 
         where = "" if bucket is None else f" in bucket {bucket!r}"
-        return NotFound(f"there is no dataset {name!r}{where}", hint)
+        missing = name if bucket is None else DatasetKey(bucket, name)
+        return no_dataset(missing, f"there is no dataset {name!r}{where}", hint)
 
     def similar(self, name: str, bucket: str | None, sees: Sees = sees_all) -> list[str]:
         """Names a slip away, as SQL writes them: in another case, spelt almost so, or the same in another bucket.
@@ -214,7 +225,7 @@ class Snapshot:
         return [*same, *(shown for each in near for shown in folded[each])][:_SUGGESTIONS]
 
 
-def _candidates(found: Sequence[Dataset | View | VectorIndex]) -> Hint:
+def _candidates(found: Sequence[Dataset | View]) -> Hint:
     """Where something is that several buckets have."""
 
     def listed(sees: Sees) -> str:

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from flightserver.catalog.draft import Draft
-from flightserver.catalog.requirements import DatasetAt, NothingAppended, ViewAt
+from flightserver.catalog.requirements import DatasetAt, NameMeans, NothingAppended, ViewAt
 from flightserver.catalog.snapshot import Snapshot
+from flightserver.catalog.view_names import natural
 from flightserver.errors import CommitConflict
 
 if TYPE_CHECKING:
@@ -115,6 +116,9 @@ class StagedTransaction:
 
     def _before(self, requirement: Requirement) -> Requirement:
         """What a requirement that nothing has changed since means for others: nothing since the beginning."""
+        if isinstance(requirement, NameMeans):
+            meant = natural(self.base, requirement.view, requirement.schema, requirement.name)
+            return replace(requirement, meant=meant)
         if isinstance(requirement, ViewAt):
             view = self.base.views.get(requirement.key)
             return replace(requirement, version=0 if view is None else view.version)

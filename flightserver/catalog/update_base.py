@@ -9,8 +9,8 @@ import msgspec
 from msgspec.structs import replace
 
 from flightserver.catalog.entities import Dataset, DatasetKey, Segment
-from flightserver.catalog.missing import no_bucket
-from flightserver.errors import AlreadyExists, NotFound
+from flightserver.catalog.missing import no_bucket, no_dataset
+from flightserver.errors import AlreadyExists
 
 if TYPE_CHECKING:
     from flightserver.catalog.draft import Draft
@@ -51,8 +51,7 @@ class DatasetUpdate(BaseUpdate, frozen=True):
         found = draft.datasets.get(DatasetKey(self.bucket, self.name))
         if found is None:
             key = DatasetKey(self.bucket, self.name)
-            msg = f"there is no dataset {key}: it was dropped, renamed or moved, or never created"
-            raise NotFound(msg)
+            raise no_dataset(key, f"there is no dataset {key}: it was dropped, renamed or moved, or never created")
         return found
 
 

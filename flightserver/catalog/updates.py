@@ -47,11 +47,12 @@ from flightserver.catalog.identity_updates import (
 )
 from flightserver.catalog.index_updates import CreateIndex, DropIndex, MoveIndex, PutGeneration, drop_indexes_of
 from flightserver.catalog.migration import MigrateBuckets
+from flightserver.catalog.missing import no_bucket
 from flightserver.catalog.move_updates import MirrorDataset, MoveDataset
 from flightserver.catalog.row_updates import RemoveRows, RestoreDataset, RewriteSegments
 from flightserver.catalog.update_base import BaseUpdate, DatasetUpdate, check_free, with_segments
 from flightserver.catalog.view_names import forget
-from flightserver.errors import InvalidRequest, NotFound
+from flightserver.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from flightserver.catalog.draft import Draft
@@ -114,8 +115,7 @@ class DropBucket(BaseUpdate, frozen=True, tag="drop_bucket"):
             msg = f"bucket {PRIMARY!r} can't be dropped: it holds the catalog"
             raise InvalidRequest(msg)
         if self.name not in draft.buckets:
-            msg = f"there is no bucket {self.name!r}; there are: {', '.join(sorted(draft.buckets))}"
-            raise NotFound(msg)
+            raise no_bucket(self.name, draft.buckets)
         datasets = [dataset for key, dataset in draft.datasets.items() if key.bucket == self.name]
         drop_indexes_of(draft, [dataset.id for dataset in datasets])
         for dataset in datasets:

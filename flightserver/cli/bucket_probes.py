@@ -28,7 +28,8 @@ from flightserver.errors import AlreadyExists, FlightserverError, InternalError,
 from flightserver.federation.claims import CLAIM, check_claim
 from flightserver.federation.configured import configured_primary, configured_timeouts
 from flightserver.federation.looking import Looks
-from flightserver.federation.opening import Opener
+from flightserver.federation.opening import EMPTY, Opener
+from flightserver.federation.places import check_s3_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -133,13 +134,18 @@ class _Try:
         self._remedies = remedies_of(bucket, opener)
 
     def __call__(self) -> Probe:
+        place = where(self._bucket, self._opener)
         try:
-            opened = self._opener.open_strictly(self._bucket)
+            # Nothing is written, not even what opening a directory leaves there, where it isn't known that it is ours.
+            opened = self._opener.open_mounted(self._bucket, has_files=self._looks.has_files(self._bucket.name))
         except FlightserverError as error:
-            return self._failed(error.message, self._remedies.of_opening(error))
+            return self._unopened(error)
         try:
-            found = tried(opened)
+            if opened.s3 is not None:
+                check_s3_bucket(opened.s3)
             check_claim(opened, self._catalog)
+            gone = self._looks.look(opened)
+            found = tried(opened) if gone is None else None
         except AlreadyExists as error:
             mend = (
                 f"drop the bucket from one of the two and keep its contents; or, if the other is gone, delete {CLAIM!r}"
@@ -147,14 +153,17 @@ class _Try:
             return self._failed(error.message, mend)
         except FlightserverError as error:
             return self._failed(why(error, self._bucket), self._remedies.of(error))
-        place = where(self._bucket, self._opener)
-        gone = self._looks.look(opened)
-        if gone is not None:
+        if found is None:
             return self._failed(f"{place}: {gone}", self._remedies.of_loss())
         if not found.conditional_put:
             detail = f"{place} ignores If-None-Match: two writers of one key would both succeed"
             return self._failed(detail, "use an S3 server that honours conditional writes")
         return Probe(_name(self._bucket), State.OK, f"{place} {found}")
+
+    def _unopened(self, error: FlightserverError) -> Probe:
+        if error.message == EMPTY:
+            return self._failed(f"{where(self._bucket, self._opener)}: {EMPTY}", self._remedies.of_loss())
+        return self._failed(error.message, self._remedies.of_opening(error))
 
     def _failed(self, detail: str, mend: str) -> Probe:
         return Probe(_name(self._bucket), State.FAILED, detail, mend)
@@ -173,6 +182,8 @@ def _in_time(looks: Sequence[_Look]) -> Iterator[Probe]:
             yield probe.result(max(0.0, deadline - time.monotonic()))
         except TimeoutError:
             yield Probe(look.name, State.FAILED, f"no answer within {_SECONDS:g} s", look.mend)
+        except OSError as error:  # of a broken disk, where nobody expects one
+            yield Probe(look.name, State.FAILED, error.strerror or str(error), look.mend)
 
 
 def _started(look: _Look) -> Future[Probe]:

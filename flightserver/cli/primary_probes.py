@@ -14,6 +14,7 @@ from flightserver.cli.remedies import remedies_of, where, why
 from flightserver.cli.trying import tried
 from flightserver.errors import AlreadyExists, BackendUnavailable, FlightserverError
 from flightserver.federation.claims import check_unclaimed
+from flightserver.federation.places import check_s3_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -38,16 +39,16 @@ def probe_primary(primary: Bucket, place: S3Place, opener: Opener) -> Generator[
         return None
     yield Probe(_CREDENTIALS, State.OK, f"found by {place.credentials!r}")
     try:
+        check_s3_bucket(opener.access(place))
+        check_unclaimed(bucket)
         found = tried(bucket)
+    except AlreadyExists as error:
+        yield Probe(_PLACE, State.FAILED, error.message, "set primary.prefix to one of its own")
+        return None
     except FlightserverError as error:
         yield Probe(_BUCKET, State.FAILED, why(error, primary), remedies.of(error))
         return None
     yield Probe(_BUCKET, State.OK, f"{where(primary, opener)} {found}")
-    try:
-        check_unclaimed(bucket)
-    except (AlreadyExists, BackendUnavailable) as error:
-        yield Probe(_PLACE, State.FAILED, error.message, "set primary.prefix to one of its own")
-        return None
     if found.conditional_put:
         yield Probe(_CONDITIONAL, State.OK, "a second put of a key is refused")
     else:

@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from flightserver.catalog.entities import PRIMARY
 from flightserver.errors import NotFound
 from flightserver.federation.aws import failure as failure_of_boto3
+from flightserver.storage import posix
 from flightserver.storage.s3_errors import Answer, Unanswered, failure
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class LocalRemedies:
 
     def of(self, error: FlightserverError) -> str:
         """What mends what made a system call fail."""
-        if not self.root.is_dir():
+        if not posix.is_directory(self.root):
             return f"mount the disk of {self.root}, or put that directory back"
         cause = error.__cause__
         number = cause.errno if isinstance(cause, OSError) else None

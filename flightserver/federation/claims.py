@@ -5,16 +5,19 @@ other has written. So the first puts a claim, under a key that one writer gets, 
 finds the claim of another is refused. Within a lakehouse it tells that two names mean one S3 server: the claim has the
 other name, by which the catalog knows a bucket.
 
-A claim is taken back when its bucket is dropped. One that was left behind, by a process that was killed or when the
-bucket couldn't be reached, is in nobody's way who calls the place the same: the catalog's own commit decides who gets
-that. Under another name it is taken over when it is older than a bucket takes to be made. The place of `primary` has no
-claim: that the log lies there says as much.
+A claim is taken back when its bucket is dropped, unless its files are kept. One that was left behind, by a process that
+was killed or when the bucket couldn't be reached, is in nobody's way who calls the place the same: the catalog's own
+commit decides who gets that. Who calls it otherwise is refused, for somebody may be making it at this moment: people
+delete such a claim. The place of `primary` has none: that the log lies there says as much.
+
+Whoever takes a claim back may meet who makes a bucket there again. So it stays when the catalog has a bucket in its
+place by then, and who makes one claims again after the commit.
 """
 
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,9 +34,6 @@ _log = logging.getLogger(__name__)
 
 CLAIM = "_lakehouse.json"
 """The key of a claim; nothing else begins with it."""
-
-_FRESH = timedelta(hours=1)
-"""Within which whoever put a claim may be about to commit its bucket."""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ _decoder = msgspec.json.Decoder(Claim)
 
 
 def claim(bucket: Bucket, opened: OpenBucket, catalog: Catalog) -> None:
-    """Claim the place of a bucket that is about to be committed.
+    """Claim the place of a bucket that is about to be committed, or was; one that is claimed for it already is fine.
 
     Raises:
         AlreadyExists: Another lakehouse has claimed it, or another bucket of this one lies there by another name.
@@ -65,10 +65,8 @@ def claim(bucket: Bucket, opened: OpenBucket, catalog: Catalog) -> None:
     mine = Claim(lakehouse_of(catalog), bucket.name, place_of(bucket), datetime.now(UTC))
     found = read_claim(opened)
     if found is not None:
-        _check_stale(found, mine, catalog)
-        if found.place == mine.place:
-            return
-        opened.objects.delete(CLAIM)
+        _check_mine(found, mine, catalog)
+        return
     try:
         opened.objects.put(CLAIM, msgspec.json.encode(mine))
     except AlreadyExists:
@@ -81,8 +79,14 @@ def claim(bucket: Bucket, opened: OpenBucket, catalog: Catalog) -> None:
 def release(opened: OpenBucket, catalog: Catalog) -> None:
     """Take back the claim of a bucket that was dropped, as far as it can be reached, unless it is another's by now."""
     try:
-        check_claim(opened, catalog)
+        found = read_claim(opened)
+        if found is None or any(place_of(one) == found.place for one in catalog.snapshot().buckets.values()):
+            return
+        check_lakehouse(opened, found, lakehouse_of(catalog))
         opened.objects.delete(CLAIM)
+        for one in catalog.snapshot().buckets.values():
+            if place_of(one) == found.place:
+                claim(one, opened, catalog)
     except FlightserverError:
         _log.warning("the claim of a dropped bucket stays", extra={"bucket": opened.name}, exc_info=True)
 
@@ -112,8 +116,8 @@ def check_unclaimed(opened: OpenBucket) -> None:
         raise AlreadyExists(_taken(opened.name, found))
 
 
-def _check_stale(found: Claim, mine: Claim, catalog: Catalog) -> None:
-    """Return when a claim that is there is nobody's any more, or the catalog decides whose it is."""
+def _check_mine(found: Claim, mine: Claim, catalog: Catalog) -> None:
+    """Return when a claim that is there is as good as the one that would be put."""
     if found.lakehouse != mine.lakehouse:
         raise AlreadyExists(_taken(mine.bucket, found))
     if found.place == mine.place:
@@ -122,13 +126,12 @@ def _check_stale(found: Claim, mine: Claim, catalog: Catalog) -> None:
     if other is not None:
         msg = f"bucket {mine.bucket!r} can't lie there: it is the place of bucket {other.name!r} by another name"
         raise AlreadyExists(msg)
-    if mine.time - found.time < _FRESH:
-        msg = (
-            f"bucket {mine.bucket!r} can't lie there yet: the place was claimed by another name for bucket "
-            f"{found.bucket!r}, which is being made or was dropped while it couldn't be reached; try again in an hour, "
-            f"or delete the object {CLAIM!r} there if no server is making it"
-        )
-        raise AlreadyExists(msg)
+    msg = (
+        f"bucket {mine.bucket!r} can't lie there: the place was claimed by another name of it for bucket "
+        f"{found.bucket!r}, on {found.time:%Y-%m-%d}, which is being made, or was dropped: call the place as then, or "
+        f"delete the object {CLAIM!r} there if no server is making it"
+    )
+    raise AlreadyExists(msg)
 
 
 def _taken(name: str, found: Claim) -> str:

@@ -282,13 +282,16 @@ class Keeper:
             self._tell()
 
     def _look_at_all(self) -> None:
-        self._look(PRIMARY)  # before the catalog is read, which lies there: it may hang
+        # Before the catalog is read: `primary`, where it lies, may hang.
+        looked_at = {PRIMARY, *(bucket.name for bucket in self._buckets)}
+        for name in sorted(looked_at):
+            self._look(name)
         try:
             self.refresh()
         except FlightserverError:
             _log.warning("the buckets can't be compared with the catalog", exc_info=True)
         for bucket in self._buckets:
-            if bucket.name != PRIMARY:
+            if bucket.name not in looked_at:
                 self._look(bucket.name)
         with self._lock:
             for name, look in self._looks_on.items():

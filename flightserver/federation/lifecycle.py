@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
+from flightserver.catalog.missing import no_bucket
 from flightserver.catalog.requirements import BucketUnchanged
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import PutBucket
-from flightserver.errors import BackendUnavailable, CommitConflict, InvalidRequest, NotFound
+from flightserver.errors import BackendUnavailable, CommitConflict, InvalidRequest
 from flightserver.federation.aws import asking, code
 from flightserver.federation.opening import reachable
 from flightserver.federation.rules import check_rules
@@ -85,7 +86,7 @@ def described(catalog: Catalog, name: str) -> Bucket:
     """
     there = catalog.snapshot().buckets
     if name not in there:
-        raise NotFound(f"there is no bucket {name!r}; there are: {', '.join(sorted(there))}")
+        raise no_bucket(name, there)
     return there[name]
 
 

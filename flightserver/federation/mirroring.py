@@ -33,6 +33,7 @@ from msgspec.structs import replace
 
 from flightserver.catalog.entities import RESCUE, Dataset
 from flightserver.catalog.migration import home
+from flightserver.catalog.missing import no_bucket
 from flightserver.catalog.requirements import BucketUnchanged, DatasetUnchangedSchema
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import MirrorDataset, PutBucket
@@ -293,8 +294,7 @@ def _may_stay(_meta: ObjectMeta, _part: Part) -> bool:
 def _mirrorable(snapshot: Snapshot, bucket: str) -> Bucket:
     found = snapshot.buckets.get(home(snapshot.buckets, bucket))
     if found is None:
-        msg = f"there is no bucket {bucket!r}; there are: {', '.join(sorted(snapshot.buckets))}"
-        raise NotFound(msg)
+        raise no_bucket(bucket, snapshot.buckets)
     if found.name == RESCUE:
         msg = f"bucket {RESCUE!r} can't be mirrored: mirrors of others are in it; name another bucket"
         raise InvalidRequest(msg)

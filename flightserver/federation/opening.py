@@ -2,9 +2,9 @@
 
 Opening an S3 bucket connects to nothing. A local bucket is opened by looking at its directory, which is made only when
 the bucket is created: later a missing directory means that a disk isn't mounted, and files written into a directory in
-its place would be lost from sight. They would be in an empty one as well, where the catalog names files: that is a
-mount point. What can't be opened is open all the same, as objects that say why they can't be reached: a statement over
-other buckets doesn't care.
+its place would be lost from sight. They would be in an empty one as well: that is a mount point, since whoever makes a
+bucket leaves something in its directory. What can't be opened is open all the same, as objects that say why they can't
+be reached: a statement over other buckets doesn't care.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, BinaryIO, Never
 from flightserver.catalog.bucket_rules import identity
 from flightserver.catalog.entities import PRIMARY, PutLimits
 from flightserver.errors import BackendUnavailable, FlightserverError
+from flightserver.storage import posix
 from flightserver.storage.buckets import OpenBucket, lost_bucket, url_scheme
 from flightserver.storage.credentials import find_credentials
 from flightserver.storage.limits import LimitedObjects
 from flightserver.storage.local import LocalObjects
+from flightserver.storage.objects import STAGING
 from flightserver.storage.s3 import S3Objects
 from flightserver.storage.s3_access import S3Access, S3Timeouts
 
@@ -52,16 +54,24 @@ class Opener:
 
         Args:
             bucket: Which.
-            has_files: Whether the catalog names files in it, so that an empty directory is a mount point, and not it.
+            has_files: Whether the catalog names files in it, so that a directory without any isn't it.
         """
         try:
-            if has_files and bucket.s3 is None and _is_empty(self.root(bucket)):
-                raise BackendUnavailable(EMPTY)
-            return self.open_strictly(bucket)
+            return self.open_mounted(bucket, has_files=has_files)
         except FlightserverError as error:
             objects = Unreachable(bucket.name, str(error))
             unopened = OpenBucket(bucket.name, objects, url_scheme(bucket.name), identity=identity(bucket))
             return self._rescued(unopened)
+
+    def open_mounted(self, bucket: Bucket, *, has_files: bool) -> OpenBucket:
+        """Open a bucket that has to be reachable, and was made before. Nothing is left in a mount point.
+
+        Raises:
+            BackendUnavailable: Its directory or its credentials aren't there, or the directory is a mount point.
+        """
+        if bucket.s3 is None and _is_mount_point(self.root(bucket), has_files=has_files):
+            raise BackendUnavailable(EMPTY)
+        return self.open_strictly(bucket)
 
     def open_strictly(self, bucket: Bucket) -> OpenBucket:
         """Open a bucket that has to be reachable.
@@ -96,14 +106,14 @@ class Opener:
             objects = LimitedObjects(S3Objects(access), limits.put_bytes, limits.vector_put_bytes)
             return OpenBucket(bucket.name, objects, scheme, s3=access, identity=identity(bucket))
         root = self.root(bucket)
-        if not root.is_dir():
+        if not posix.is_directory(root):
             raise BackendUnavailable(_not_there(bucket.name))
         objects = LimitedObjects(LocalObjects(root), limits.put_bytes, limits.vector_put_bytes)
         return OpenBucket(bucket.name, objects, scheme, local_root=root, identity=identity(bucket))
 
 
 EMPTY = "nothing of it is there: is its disk mounted?"
-"""Why a directory isn't a bucket that the catalog names files in."""
+"""Why a directory isn't the bucket that the catalog means."""
 
 
 class Unreachable:
@@ -174,14 +184,15 @@ def unreachable(bucket: OpenBucket) -> str | None:
 
     A local bucket whose directory has gone would otherwise look like one without objects.
     """
-    if bucket.local_root is not None and not bucket.local_root.is_dir():
+    if bucket.local_root is not None and not posix.is_directory(bucket.local_root):
         return _not_there(bucket.name)
     return reachable(bucket.objects)
 
 
-def _is_empty(root: Path) -> bool:
+def _is_mount_point(root: Path, *, has_files: bool) -> bool:
+    """Whether a directory lacks what is in a bucket: something, and, if it has files, more than opening it leaves."""
     try:
-        return not any(root.iterdir())
+        return not any(not has_files or one.name != STAGING.rstrip("/") for one in root.iterdir())
     except OSError:  # opening it will tell
         return False
 

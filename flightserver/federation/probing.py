@@ -15,6 +15,7 @@ from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import AlreadyExists, BackendUnavailable, FlightserverError
 from flightserver.federation.claims import check_unclaimed
 from flightserver.federation.looking import answers
+from flightserver.federation.prefixes import CATALOG
 from flightserver.storage.objects import STAGING
 
 if TYPE_CHECKING:
@@ -72,15 +73,40 @@ def probe(bucket: OpenBucket, look: Callable[[OpenBucket], str | None] = answers
             bucket.objects.delete(key)
 
 
+def check_usable(opened: OpenBucket) -> None:
+    """Return when a bucket can be written safely, and no other lakehouse lives there."""
+    found = probe(opened)
+    if found.error is not None or not found.readable:
+        what = found.error or "what was written there reads otherwise"
+        msg = f"bucket {opened.name!r} can't be used: {what}"
+        raise BackendUnavailable(msg)
+    if not found.conditional_put:
+        msg = (
+            f"bucket {opened.name!r} can't be used: its S3 server ignores If-None-Match, so that two writers of one "
+            "key would both succeed"
+        )
+        raise BackendUnavailable(msg)
+    if next(opened.objects.list(CATALOG), None) is not None:
+        msg = (
+            f"bucket {opened.name!r} can't lie there: another lakehouse has its catalog there, and each would delete "
+            "files of the other as garbage; give it a root or prefix of its own"
+        )
+        raise AlreadyExists(msg)
+
+
 def check_primary(bucket: OpenBucket) -> None:
-    """Return when a catalog can lie in the bucket. A local one can: link(2) keeps the promise.
+    """Return when a catalog can lie in the bucket. In a directory it can: link(2) keeps the promise.
 
     Raises:
         AlreadyExists: Another lakehouse has a bucket there.
         BackendUnavailable: It can't be reached or written, or it ignores `If-None-Match`.
     """
-    if bucket.s3 is None:
-        return
+    if bucket.s3 is not None:
+        _check_conditional(bucket)
+    check_unclaimed(bucket)
+
+
+def _check_conditional(bucket: OpenBucket) -> None:
     found = probe(bucket)
     if found.error is not None:
         msg = f"the catalog's bucket {bucket.name!r} can't be used: {found.error}"
@@ -91,7 +117,6 @@ def check_primary(bucket: OpenBucket) -> None:
             "each other's commits; use a server that honours conditional writes"
         )
         raise BackendUnavailable(msg)
-    check_unclaimed(bucket)
 
 
 def _refuses_twice(bucket: OpenBucket, key: str) -> bool:

@@ -176,11 +176,12 @@ class RescuedObjects:
             served = self._from_rescue(keys, ask, "the bucket didn't answer a moment ago")
             if served is not None:
                 return served
+        elsewhere = may_be_rescued and self._rescue.bucket() is not None
         try:
-            answer = _asked(self._home, keys, ask)
+            answer = _asked(self._home, keys, ask, elsewhere=elsewhere)
         except (NotFound, BackendUnavailable) as error:
             failure = self._failure(error)
-            if not may_be_rescued or self._rescue.bucket() is None:
+            if not elsewhere:
                 if failure is error:
                     raise
                 raise failure from error
@@ -206,7 +207,7 @@ class RescuedObjects:
         if bucket is None:
             return None
         try:
-            answer = _asked(bucket, keys, ask)
+            answer = _asked(bucket, keys, ask, elsewhere=False)
         except (NotFound, BackendUnavailable):
             return None
         for key in keys:
@@ -218,9 +219,9 @@ def _nobody_looks(_bucket: OpenBucket) -> None:
     return None
 
 
-def _asked(bucket: OpenBucket, keys: Sequence[str], ask: Callable[[OpenBucket], Answer]) -> Answer:
+def _asked(bucket: OpenBucket, keys: Sequence[str], ask: Callable[[OpenBucket], Answer], *, elsewhere: bool) -> Answer:
     if bucket.s3 is not None:
-        expect_answer(bucket.s3, keys[0])
+        expect_answer(bucket.s3, keys[0], elsewhere=elsewhere)
     return ask(bucket)
 
 

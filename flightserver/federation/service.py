@@ -19,26 +19,24 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from flightserver.catalog.bucket_rules import check_beside, check_free_name, check_new_name, local_root
+from flightserver.catalog.bucket_rules import check_beside, check_free_name, check_new_name, local_root, place_of
 from flightserver.catalog.bucket_updates import RenameBucket
 from flightserver.catalog.entities import LOCAL, PRIMARY, RESCUE, Bucket, PutLimits
 from flightserver.catalog.migration import home
+from flightserver.catalog.missing import no_bucket
 from flightserver.catalog.requirements import BucketFits, BucketHolds, BucketUnchanged
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.updates import DropBucket, DropView, PutBucket
 from flightserver.errors import (
-    AlreadyExists,
     BackendUnavailable,
     CommitConflict,
     FlightserverError,
     InvalidRequest,
-    NotFound,
 )
 from flightserver.federation.claims import check_claim, claim, release
 from flightserver.federation.lifecycle import withdraw
 from flightserver.federation.places import LocalRoots, check_place, check_s3_bucket, make_directory, make_s3_bucket
-from flightserver.federation.prefixes import CATALOG
-from flightserver.federation.probing import probe
+from flightserver.federation.probing import check_usable, probe
 from flightserver.storage import posix
 from flightserver.storage.objects import STAGING, TEMPORARY
 from flightserver.tables.collecting import keys_begin
@@ -152,24 +150,28 @@ class BucketService:
         else:
             check_s3_bucket(self._opener.access(bucket.s3))
         opened = self._opener.open_strictly(bucket)
-        _check_usable(opened)
+        check_usable(opened)
         claim(bucket, opened, self._catalog)
         self._commit_new(bucket, operation)
+        claim(bucket, opened, self._catalog)
         self._keeper.refresh()
         self._keeper.check(bucket.name)
         return bucket
 
     def check(self, name: str) -> Probe:
-        """Find out what a bucket can do, now.
+        """Find out what a bucket can do, now. One whose claim is lost is claimed again.
 
         Raises:
             NotFound: There is no such bucket.
         """
-        self._bucket(self._catalog.snapshot(), name)
+        bucket = self._bucket(self._catalog.snapshot(), name)
         self._keeper.refresh()
-        found = probe(self._buckets.get(name), self._keeper.look)
+        opened = self._buckets.get(name)
+        found = probe(opened, self._keeper.look)
         if found.reachable:
             self._keeper.check(name)
+        if found.writable and name != PRIMARY:
+            claim(bucket, opened, self._catalog)
         return found
 
     def check_own(self, name: str) -> None:
@@ -221,13 +223,15 @@ class BucketService:
         health = self._keeper.health(name)
         self._catalog.commit(Transaction(operation, (*dropped, DropBucket(name, views=True)), requirements))
         self._keeper.refresh()
-        if health is None or health.reachable:
-            release(opened, self._catalog)
         deleted = 0
         if contents == DELETE:
             for step in self._delete(opened, (name, *bucket.former)):
                 deleted = step.done
                 yield step
+        if (contents == DELETE or not names) and (health is None or health.reachable):
+            release(opened, self._catalog)
+        if contents == DELETE:
+            self._remove_directories(opened, bucket)
         yield Dropped(len(datasets), deleted, _indexes_dropped(snapshot, name))
 
     def rename(self, name: str, to: str, operation: Operation) -> Bucket:
@@ -293,8 +297,7 @@ class BucketService:
     def _bucket(self, snapshot: Snapshot, name: str) -> Bucket:
         found = snapshot.buckets.get(name)
         if found is None:
-            msg = f"there is no bucket {name!r}; there are: {', '.join(sorted(snapshot.buckets))}"
-            raise NotFound(msg)
+            raise no_bucket(name, snapshot.buckets)
         if home(snapshot.buckets, name) != name:
             msg = f"bucket {name!r} is an old name of {PRIMARY!r}: catalog.migrate_buckets mends what refers to it"
             raise InvalidRequest(msg)
@@ -318,32 +321,16 @@ class BucketService:
                 "what is left is no part of the lakehouse any more"
             )
             raise BackendUnavailable(msg) from error
-        if opened.local_root is not None:
-            for directory in (TEMPORARY, STAGING, ""):
-                with suppress(OSError):  # what isn't empty holds something that isn't ours
-                    posix.remove_directory(str(opened.local_root / directory))
         yield Step("delete", done, done)
 
-
-def _check_usable(opened: OpenBucket) -> None:
-    """Return when a bucket can be written safely, and no other lakehouse lives there."""
-    found = probe(opened)
-    if found.error is not None or not found.readable:
-        what = found.error or "what was written there reads otherwise"
-        msg = f"bucket {opened.name!r} can't be used: {what}"
-        raise BackendUnavailable(msg)
-    if not found.conditional_put:
-        msg = (
-            f"bucket {opened.name!r} can't be used: its S3 server ignores If-None-Match, so that two writers of one "
-            "key would both succeed"
-        )
-        raise BackendUnavailable(msg)
-    if next(opened.objects.list(CATALOG), None) is not None:
-        msg = (
-            f"bucket {opened.name!r} can't lie there: another lakehouse has its catalog there, and each would delete "
-            "files of the other as garbage; give it a root or prefix of its own"
-        )
-        raise AlreadyExists(msg)
+    def _remove_directories(self, opened: OpenBucket, dropped: Bucket) -> None:
+        """Remove the directories of a local bucket that is dropped, unless one was made there again meanwhile."""
+        there = self._catalog.snapshot().buckets.values()
+        if opened.local_root is None or any(place_of(one) == place_of(dropped) for one in there):
+            return
+        for directory in (TEMPORARY, STAGING, ""):
+            with suppress(OSError):  # what isn't empty holds something that isn't ours
+                posix.remove_directory(str(opened.local_root / directory))
 
 
 def _check_reachable(opened: OpenBucket, look: Callable[[OpenBucket], str | None]) -> None:

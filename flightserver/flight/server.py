@@ -173,7 +173,7 @@ class FlightServer(fl.FlightServerBase):
 
     def _sight(self, call: CallContext) -> Sight:
         """Finds what a caller may be told of, by the rights of the moment when it is told."""
-        return lambda: self._service.renewed(call).rights.sees
+        return lambda: self._service.sees(call)
 
     def _check_size(self, descriptor: Any) -> None:
         size = len(descriptor.command or b"") + sum(len(part) for part in descriptor.path or [])

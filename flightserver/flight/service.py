@@ -48,6 +48,7 @@ from flightserver.flight.writing import Writing
 from flightserver.query.language.redacting import redacted
 
 if TYPE_CHECKING:
+    from flightserver.errors import Sees
     from flightserver.flight.callers import Note
     from flightserver.flight.middleware import CallContext
     from flightserver.lakehouse import Lakehouse
@@ -153,6 +154,10 @@ class Service:
                 *catalog_actions(lakehouse.catalog, lakehouse.events),
             ]
         )
+
+    def sees(self, call: CallContext) -> Sees:
+        """What a caller may be told of, by what this process knows: storage, which may hang, isn't asked for that."""
+        return call.rights.at(self._queries.known.access).sees
 
     def renewed(self, call: CallContext) -> CallContext:
         """A call with the rights that its caller has by the newest version of the catalog."""

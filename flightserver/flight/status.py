@@ -217,10 +217,10 @@ def _told(error: FlightserverError, sight: Sight) -> str:
     if not error.has_hints:
         return error.message
     try:
-        sees = sight()
-    except FlightserverError:  # the message is about another failure
-        sees = sees_nothing
-    return error.told_to(sees)
+        return error.told_to(sight())
+    except Exception:  # the message is about another failure, and no traceback may leave this module
+        _logger.warning("nobody knows what a caller may see", exc_info=True)
+        return error.told_to(sees_nothing)
 
 
 def _status_exception(error: FlightserverError, sight: Sight = _nobody) -> Exception:

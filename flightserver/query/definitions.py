@@ -159,7 +159,9 @@ class Definitions:
         )
         at = ViewAt(key.bucket, key.name, 0 if found is None else found.version)
         # As it was planned, with what whoever asks may not see.
-        planned = commits.snapshot() if scope.newest is None or scope.past is not None else scope.newest
+        planned = scope.snapshot
+        if scope.newest is not None:
+            planned = scope.newest if scope.past is None else commits.snapshot()
         requirements = (at, *requirements_of(made, notes.said or {}, planned))
         commits.commit(Transaction(operation, (PutView(made, replace=found is not None),), requirements))
 

@@ -18,7 +18,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from flightserver.catalog.entities import View
-from flightserver.catalog.requirements import DatasetUnchangedSchema, NamesMean, SameDataset, ViewAt
+from flightserver.catalog.missing import may_miss
+from flightserver.catalog.requirements import DatasetUnchangedSchema, NameMeans, SameDataset, ViewAt
 from flightserver.catalog.view_names import natural
 from flightserver.errors import CommitConflict, InvalidRequest, NotFound
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 _ATTEMPTS = 10
 """Each refusal but the last is a move of the dataset."""
 
-READING: Final = (NamesMean, SameDataset, ViewAt)
+READING: Final = (NameMeans, SameDataset, ViewAt)
 """What a view requires of what it reads."""
 
 Done = TypeVar("Done")
@@ -84,8 +85,8 @@ def requirements_of(
                 reads[one.key] = ViewAt(one.bucket, one.name, one.version)
         elif (found := planned.datasets.get(one.key)) is not None and found.id == one.id:
             reads[one.key] = SameDataset(one.bucket, one.name, one.id)
-    names = tuple((schema, name, natural(planned, view, schema, name)) for schema, name in said)
-    return (*reads.values(), NamesMean(view, names))
+    names = (NameMeans(view, schema, name, natural(planned, view, schema, name)) for schema, name in said)
+    return (*reads.values(), *names)
 
 
 def means_still(one: Dataset | View, target: TableName, scope: Scope) -> bool:
@@ -119,6 +120,6 @@ def _was_away(refusal: CommitConflict | NotFound, then: Dataset, now: Dataset) -
     if now.version == then.version:
         return False
     if isinstance(refusal, NotFound):
-        return True
+        return may_miss(refusal, then.key)
     missed_its_schema = DatasetUnchangedSchema.refused(refusal) and now.schema_fingerprint == then.schema_fingerprint
     return missed_its_schema or SameDataset.refused(refusal)

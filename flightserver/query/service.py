@@ -249,6 +249,11 @@ class Queries:
                     f"policy {policy.name!r} can't be applied to {dataset.key}: {error.message}"
                 ) from None
 
+    @property
+    def known(self) -> Snapshot:
+        """As `newest`, as far as this process has read."""
+        return self._catalog.known
+
     def newest(self) -> Snapshot:
         """The newest snapshot, for whomever; what is looked up in it is judged by rights `at` its state."""
         return self._catalog.snapshot()

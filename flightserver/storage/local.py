@@ -9,9 +9,9 @@ makes all directories above it durable as well. `_durable` remembers those where
 of a directory removes the directory; a writer that loses its directory so creates it again.
 
 Temporary files are locked while they are written (flock(2)), and the kernel releases the lock when a process dies.
-`clean` deletes those that nobody locks. Between creating and locking a file is a moment, in which it is empty: so an
-empty one is left alone, its lock too, until it is older than that. It is done when a bucket is opened, which is soon
-after a crash, and from time to time for what other processes leave (`flightserver.federation.expiring`).
+`clean` deletes those that nobody locks, but for the youngest, whose lock isn't tried either: between creating and
+locking a file is a moment, and where a network doesn't share locks those that are being written are young. It is done
+when a bucket is opened, and from time to time for what was young then (`flightserver.federation.expiring`).
 
 Invariants: `_durable` needs no lock, since its single operations are atomic and a missing entry only costs time.
 A writer belongs to one thread at a time.
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _UNLOCKED_SECONDS = 60.0
-"""Age below which an empty temporary file may still be about to be locked. The moment lasts microseconds."""
+"""Since a temporary file was last written to: below that somebody may be writing it, or about to lock it."""
 
 _REMEMBERED_DIRECTORIES = 4096
 """A process writes into few directories at a time; forgetting them costs one more sync each."""
@@ -248,9 +248,9 @@ class LocalObjects:
 
     def _clean(self) -> int:
         with os.scandir(self._temporary) as entries:
-            written = [entry.path for entry in entries if _was_locked(entry)]
+            old = [entry.path for entry in entries if _is_old(entry)]
         deleted = 0
-        for path in written:
+        for path in old:
             with contextlib.suppress(FileNotFoundError):  # finished, or cleaned up by another process
                 if not posix.is_owned(path):
                     posix.unlink(path)
@@ -334,10 +334,12 @@ class _LocalWriter(Writer):
             self._raw.close()
 
 
-def _was_locked(entry: os.DirEntry[str]) -> bool:
-    """Whether a temporary file has been locked, be it by a process that is dead: nothing is written before."""
-    status = entry.stat(follow_symlinks=False)
-    return status.st_size > 0 or status.st_mtime < time.time() - _UNLOCKED_SECONDS
+def _is_old(entry: os.DirEntry[str]) -> bool:
+    """Whether nobody has written to a temporary file for a while."""
+    try:
+        return entry.stat(follow_symlinks=False).st_mtime < time.time() - _UNLOCKED_SECONDS
+    except FileNotFoundError:  # it is finished by now
+        return False
 
 
 def _meta(key: str, status: os.stat_result) -> ObjectMeta:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from flightserver.errors import BackendUnavailable, InvalidRequest, LimitExceeded
@@ -86,6 +87,14 @@ def make_directory(path: str) -> None:
 def remove_directory(path: str) -> None:
     """Remove an empty directory."""
     os.rmdir(path)  # noqa: PTH106  # as in unlink
+
+
+def is_directory(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a directory that can be asked; also of a disk that fails, of which `Path.is_dir` raises."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116  # this module is of system calls
+    except OSError:
+        return False
 
 
 def is_absence(error: OSError) -> bool:

@@ -224,8 +224,11 @@ class S3Objects:
     def _no_bucket(self, key: str, error: Exception) -> BackendUnavailable:
         """The error of a write that the server answers by 404: it isn't about the key."""
         found = answer(error)
-        is_foreign = found is not None and found.is_foreign
-        why = self._access.reason(error) if is_foreign else "the S3 bucket isn't there"
+        why = "the S3 bucket isn't there"
+        if found is not None and found.is_foreign:
+            why = self._access.reason(error)
+        elif found is not None and found.code == "NoSuchUpload":
+            why = "the upload was ended by somebody else, such as a lifecycle rule"
         return BackendUnavailable(f"can't write {key!r}: {why}")
 
     def _translated(self, error: Exception, action: str, key: str) -> FlightserverError:

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from flightserver.storage.s3_access import S3Access
 
 
-def expect_answer(access: S3Access, key: str) -> None:
+def expect_answer(access: S3Access, key: str, *, elsewhere: bool = False) -> None:
     """Return if it is worth to ask an S3 server for an object.
 
+    Args:
+        access: How it is asked.
+        key: Of the object.
+        elsewhere: Whether somebody else may have the object, so that one that is only slow is left alone, too.
+
     Raises:
-        BackendUnavailable: It has used up the time of a request a moment ago, and doesn't answer now.
+        BackendUnavailable: It was waited for in vain a moment ago, or is now, and doesn't answer.
     """
 
     def look() -> bool:
@@ -33,7 +38,7 @@ def expect_answer(access: S3Access, key: str) -> None:
             S3Objects(replace(access, timeouts=hurried, silence=heard)).head(key)
         return heard.has_answered
 
-    access.silence.check(f"read {key!r}", lambda: _is_true_soon(look))
+    access.silence.check(f"read {key!r}", lambda: _is_true_soon(look), elsewhere=elsewhere)
 
 
 def _is_true_soon(look: Callable[[], bool]) -> bool:

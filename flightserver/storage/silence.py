@@ -9,8 +9,9 @@ that is back is used again at once. What is an answer is decided in `flightserve
 A server that is slow must not be taken for a silent one. So only a HEAD counts, which moves no data and costs a server
 least, and a GET until its first byte, and only while no other request to the bucket is answered. One that has used up
 its time without any answer counts; so does one of which the last try, after all the others, found nobody to connect to,
-which no slow server does; and one that still waits counts for as long as it does, when it has waited for
-`WAITING_SECONDS`, and twice as long as HEADs lately took that were answered. Among them are the looks at the bucket's
+which no slow server does. For who may read the same elsewhere, one that still waits counts for as long as it does, when
+it has waited for `WAITING_SECONDS`, and twice as long as HEADs lately took that were answered; others would gain
+nothing, and lose what a server that only stalls answers in the end. Among them are the looks at the bucket's
 health, which are as patient as any request: they tell those who read of a server that has fallen silent, and end the
 silence of one that is back but slower than a look. Writes are never refused here.
 
@@ -103,19 +104,20 @@ class Silence:
         with self._lock:
             return self._answered > -math.inf
 
-    def check(self, action: str, look: Callable[[], bool]) -> None:
+    def check(self, action: str, look: Callable[[], bool], *, elsewhere: bool = False) -> None:
         """Return if it is worth to wait for an answer.
 
         Args:
             action: What can't be done otherwise, such as "read 'a'".
             look: Asks the server, for a short time, and says whether it answered.
+            elsewhere: Whether the same can be read elsewhere: then a request that still waits counts.
 
         Raises:
             BackendUnavailable: The server has been silent a moment ago, and still is as far as that is known.
         """
         with self._lock:
             now = self._clock()
-            waited = self._waited_in_vain(now)
+            waited = self._waited_in_vain(now, elsewhere=elsewhere)
             if waited is None:
                 return
             is_turn = now - self._looked >= _PAUSE_SECONDS
@@ -129,10 +131,12 @@ class Silence:
             "seconds; try again later"
         )
 
-    def _waited_in_vain(self, now: float) -> str | None:
+    def _waited_in_vain(self, now: float, *, elsewhere: bool) -> str | None:
         """When the server was waited for in vain, or None if it isn't silent as far as that is known; under `_lock`."""
         if now - self._since < SILENT_SECONDS:
             return f"{now - self._since:.0f} seconds ago it was waited for in vain"
+        if not elsewhere:
+            return None
         seconds = now - min((began for began in self._waiting.values() if began >= self._answered), default=now)
         if seconds < max(WAITING_SECONDS, 2 * self._pace):
             return None

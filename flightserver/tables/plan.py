@@ -14,11 +14,12 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from flightserver.catalog.entities import Dataset, Lineage
+from flightserver.catalog.missing import no_dataset
 from flightserver.catalog.requirements import ContentAbsent, DatasetAbsent, DatasetUnchangedSchema
 from flightserver.catalog.transaction import Transaction
 from flightserver.catalog.ulid import new_ulid
 from flightserver.catalog.updates import AppendSegments, CreateDataset, ReplaceSegments
-from flightserver.errors import AlreadyExists, InvalidRequest, NotFound, SchemaMismatch
+from flightserver.errors import AlreadyExists, InvalidRequest, SchemaMismatch
 from flightserver.tables.requests import Mode
 from flightserver.tables.schema import canonical, decode, drift, drift_error, encode, evolve, fingerprint
 
@@ -113,7 +114,7 @@ def refuse_moved(request: WriteRequest, was: Dataset | None, snapshot: Snapshot)
         return
     now = next((one.key for one in snapshot.datasets.values() if one.id == was.id), was.key)
     if now != was.key:
-        raise NotFound(f"dataset {was.key} ", _moved_to(now))
+        raise no_dataset(was.key, f"dataset {was.key} ", _moved_to(now))
 
 
 def _moved_to(now: DatasetKey) -> Hint:

@@ -304,6 +304,20 @@ def test_an_index_is_found_by_name_as_a_dataset_is(catalog: Catalog) -> None:
         snapshot.index("by_fur", "x")
 
 
+def test_indexes_of_one_name_are_told_to_who_sees_the_datasets_that_they_are_about(catalog: Catalog) -> None:
+    """By whatever bucket and name the index has; to see a dataset of its name is to see nothing of it."""
+    catalog.commit(transaction(PutBucket(Bucket("near", LOCAL)), create_index("by_bark", "1", bucket="near")))
+    with pytest.raises(InvalidRequest) as caught:
+        catalog.snapshot().index("by_bark")
+
+    def told(*seen: DatasetKey) -> str:
+        return caught.value.told_to(lambda bucket, name: (bucket, name) in seen).partition("say which of ")[2]
+
+    assert told(DatasetKey("far", "pets"), PEOPLE) == '"far".by_bark, "near".by_bark'
+    assert told(PEOPLE) == '"near".by_bark'
+    assert told(DatasetKey("far", "by_bark"), DatasetKey("near", "by_bark")) == "them"
+
+
 def test_a_catalog_that_is_opened_again_has_the_same_indexes(catalog: Catalog, objects: Objects) -> None:
     catalog.commit(transaction(PutGeneration(PRIMARY, "by_face", generation())))
     catalog.commit(transaction(MoveIndex(PRIMARY, "by_face", "far", generation("far"))))

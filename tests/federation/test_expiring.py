@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -248,6 +249,8 @@ def test_temporary_files_of_a_server_that_was_killed_go_with_the_next_look(lakeh
     )
     assert other.stdout is not None
     other.stdout.readline()
+    for file in temporaries.iterdir():
+        os.utime(file, (0, 0))
     look(lakehouse, days=0)
     assert len(list(temporaries.iterdir())) == 1
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 import threading
 from contextlib import contextmanager
 from dataclasses import astuple
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 from bucketing import add_bucket
@@ -262,6 +265,54 @@ def test_nothing_is_mirrored_to_a_disk_that_is_not_mounted(tmp_path: Path) -> No
             rows(lakehouse, "SELECT id FROM rescue.kept")
 
         assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize(("with_files", "left"), [(True, False), (True, True), (False, False)])
+def test_a_server_that_starts_without_a_disk_writes_nothing_in_its_place(
+    tmp_path: Path, *, with_files: bool, left: bool
+) -> None:
+    """Earlier releases, or a look in the wrong moment, may have left the directory of temporary files there."""
+    root = tmp_path / "data" / "buckets" / "far"
+    with opened(tmp_path / "data") as lakehouse:
+        lakehouse.bucket_service.create(Bucket("far", LOCAL), operation("create bucket"))
+        if with_files:
+            make_trips(lakehouse, "far")
+    shutil.move(root, tmp_path / "away")
+    root.mkdir()
+    if left:
+        (root / "_staging" / ".tmp").mkdir(parents=True)
+    before = sorted(root.rglob("*"))
+
+    with opened(tmp_path / "data") as lakehouse:
+        assert lakehouse.keeper.check("far").error == EMPTY
+        with pytest.raises(BackendUnavailable, match=EMPTY):
+            run(lakehouse, "CREATE TABLE far.more AS SELECT 1 AS id")
+        assert sorted(root.rglob("*")) == before
+
+        shutil.rmtree(root)
+        shutil.move(tmp_path / "away", root)
+        lakehouse.keeper.refresh()
+        run(lakehouse, "CREATE TABLE far.more AS SELECT 1 AS id")
+
+
+def test_a_disk_that_fails_when_it_is_looked_at_stops_no_look_at_others(tmp_path: Path) -> None:
+    """As a network file system does whose server forgot it: no system call on the directory works."""
+    with opened(tmp_path / "data", check_seconds=600) as lakehouse:
+        lakehouse.keeper.stop()
+        for name in ("far", "near"):
+            lakehouse.bucket_service.create(Bucket(name, LOCAL), operation("create bucket"))
+        root = str(tmp_path / "data" / "buckets" / "far")
+        asked = os.stat
+
+        def stale(path: Any, *args: Any, **named: Any) -> os.stat_result:
+            if isinstance(path, str | os.PathLike) and os.fspath(path) == root:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            return asked(path, *args, **named)
+
+        with patch.object(os, "stat", stale):
+            assert not lakehouse.keeper.check("far").reachable
+            lakehouse.keeper.refresh()
+            assert lakehouse.keeper.check("near").reachable
 
 
 def test_a_look_at_a_bucket_costs_one_request(s3_server: S3Server, s3_bucket: str, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ HUNG = 48
 """Statements that hang: more than any pool of threads that they could share with others."""
 PATIENT = {"request_seconds": 600, "retry_seconds": 600, "retries": 0, "check_seconds": 600}
 """A request waits until the proxy is closed, and isn't repeated then."""
-QUICK = {"request_seconds": 0.5, "connect_seconds": 0.5, "retry_seconds": 1.0, "retries": 10, "check_seconds": 600}
+QUICK = {"request_seconds": 1.5, "connect_seconds": 0.5, "retry_seconds": 3.0, "retries": 10, "check_seconds": 600}
 
 
 @contextmanager

@@ -246,3 +246,18 @@ def test_closing_a_translated_stream_closes_its_source_and_raises_nothing() -> N
     stream.close()
 
     assert closed == [True]
+
+
+def test_hints_are_for_who_sees_and_for_nobody_when_that_cannot_be_found_out(caplog: pytest.LogCaptureFixture) -> None:
+    error = errors.NotFound("there is no dataset 'a'", lambda sees: "; similar: b" if sees("primary", "b") else "")
+
+    def broken() -> errors.Sees:
+        raise ZeroDivisionError
+
+    told = [to_flight_error(error, "DoGet", sight) for sight in (lambda: errors.sees_all, broken)]
+
+    assert [str(one).partition(" [")[0] for one in told] == [
+        "there is no dataset 'a'; similar: b",
+        "there is no dataset 'a'",
+    ]
+    assert "nobody knows what a caller may see" in caplog.text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 from bucketing import add_bucket
@@ -12,16 +14,20 @@ from tables.moving import before_each_commit, move
 from flightserver.access.committing import Author
 from flightserver.access.granting import Place
 from flightserver.access.principal import Principal
+from flightserver.access.rights import UNRESTRICTED
 from flightserver.catalog.entities import PRIMARY, DatasetKey, Meaning
 from flightserver.catalog.identities import Privilege
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import AlreadyExists, CommitConflict, NotFound
+from flightserver.query.engine import Engine
+from flightserver.query.request import Request
 from flightserver.tables.schema import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flightserver.lakehouse import Lakehouse
+    from flightserver.query.namespace import Scope
 
 MAKE = 'CREATE VIEW names AS SELECT name FROM "x".people ORDER BY id'
 ASK = "SELECT * FROM names"
@@ -201,6 +207,55 @@ def test_a_transaction_with_a_view_that_was_overtaken_is_refused(people: Lakehou
     assert views(people) == []
     with pytest.raises(NotFound):
         run(people, "SELECT * FROM kept")
+
+
+@pytest.mark.parametrize("home", ["primary", "y"])
+def test_a_table_of_the_transaction_beside_it_changes_nothing_about_what_a_name_must_mean(
+    people: Lakehouse, home: str
+) -> None:
+    """Neither for what was there before, nor for the table itself."""
+    transaction = people.transactions.begin("ann")
+    staged = people.transactions.get(transaction)
+    run(people, f"CREATE TABLE {home}.made AS SELECT 7 AS k", transaction=staged)
+    run(people, "CREATE VIEW names AS SELECT people.name FROM people, made", transaction=staged)
+    run(people, f"CREATE TABLE {PRIMARY}.{'people' if home == PRIMARY else 'made'} AS SELECT 'hidden' AS name")
+    with pytest.raises(CommitConflict, match="means what it meant when its query was planned"):
+        people.transactions.commit(transaction)
+    assert views(people) == []
+
+
+@pytest.mark.parametrize(
+    "others", ["INSERT INTO \"x\".people VALUES (3, 'Eve')", "CREATE TABLE y.beside AS SELECT 1 AS n"]
+)
+def test_what_others_do_beside_it_costs_no_transaction_its_view(people: Lakehouse, others: str) -> None:
+    transaction = people.transactions.begin("ann")
+    staged = people.transactions.get(transaction)
+    run(people, "CREATE TABLE y.made AS SELECT 7 AS k", transaction=staged)
+    run(
+        people, "CREATE VIEW names AS SELECT people.name FROM people, made WHERE id < 3 ORDER BY id", transaction=staged
+    )
+    run(people, others)
+    people.transactions.commit(transaction)
+    assert rows(people, ASK) == ADA
+
+
+def test_the_server_itself_makes_no_view_of_what_its_query_was_not_planned_with(people: Lakehouse) -> None:
+    """What hides the dataset comes between planning and what is then required of it."""
+    planned, left = Engine.view, ["CREATE TABLE primary.people AS SELECT 1.5 AS id, 2.5 AS name"]
+
+    def view(engine: Engine, query: str, scope: Scope) -> Any:
+        frame = planned(engine, query, scope)
+        while left:
+            run(people, left.pop())
+        return frame
+
+    request = Request(sql="CREATE VIEW names AS SELECT name FROM people ORDER BY id", rights=UNRESTRICTED)
+    statement = people.queries.plan(request)
+    statement = replace(statement, scope=replace(statement.scope, newest=None))
+    with patch.object(Engine, "view", view):
+        people.queries.update(statement)
+    assert rows(people, ASK) == [(2.5,)]
+    assert columns(people) == ["name double"]
 
 
 def test_a_transaction_may_make_what_its_views_read(people: Lakehouse) -> None:

@@ -309,6 +309,7 @@ def test_a_directory_that_is_empty_and_should_not_be_is_told_to_be_mounted(
     assert (status, found["bucket near"]["state"]) == (1, "failed")
     assert found["bucket near"]["detail"].startswith(f"{root}: ")
     assert found["bucket near"]["mend"] == f"mount the disk of {root}, or bring back what was there"
+    assert list(root.iterdir()) == []  # what was left here would be taken for the bucket by a server
 
 
 def test_the_place_of_another_lakehouse_is_told(

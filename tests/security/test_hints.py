@@ -16,15 +16,21 @@ import pytest
 from bucketing import add_bucket
 from security.calls import answered, sql_action
 from security.test_newer_rights import COMMIT, ERRORS, before, loaded, sent
-from security.world import TESTER, by, command
+from security.world import ANALYST, TESTER, by, command
 from tables.moving import move
 
 from flightserver.access.granting import Place
 from flightserver.access.rights import UNRESTRICTED
+from flightserver.catalog.bucket_updates import RenameBucket
 from flightserver.catalog.catalog import Catalog
 from flightserver.catalog.identities import Privilege
+from flightserver.catalog.log import Operation
 from flightserver.catalog.missing import no_bucket
-from flightserver.errors import Unauthenticated, sees_nothing
+from flightserver.catalog.transaction import Transaction
+from flightserver.catalog.ulid import new_ulid
+from flightserver.catalog.updates import DropBucket
+from flightserver.errors import NotFound, Unauthenticated, sees_nothing
+from flightserver.federation.lifecycle import described
 from flightserver.flight.status import to_flight_error
 from flightserver.tables.compaction import Compactor
 from flightserver.tables.moving import Mover
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
 
     from flightserver.errors import Sees
     from flightserver.flight.status import Sight
+    from flightserver.lakehouse import Lakehouse
 
 NEW_HOME = '"primary".notes'
 AT_THE_COMMIT = (Catalog, "commit")
@@ -202,6 +209,42 @@ def test_a_transaction_tells_where_a_dataset_is_to_who_sees_it_there(
     assert "primary" not in said["tess"]
 
 
+@pytest.mark.parametrize("again", [(), ("CREATE TABLE testing.notes AS SELECT 1 AS id",)])
+def test_a_transaction_does_not_tell_what_was_moved_out_of_sight_from_what_was_dropped(
+    world: World, tess: User, root: User, again: tuple[str, ...]
+) -> None:
+    said: dict[str, list[str]] = {}
+    for away in (partial(move_away, world), partial(world.sql, "DROP TABLE testing.notes")):
+        begun = {}
+        for user in (tess, root):
+            begun[user.name] = answered(user.act("BeginTransaction", sql_action("BeginTransaction"))[0]).transaction_id
+            update = command("StatementUpdate", query=STATEMENTS[0], transaction_id=begun[user.name])
+            user.put(fl.FlightDescriptor.for_command(update), pa.table({}))
+        away()
+        world.sql(*again)
+        for user in (tess, root):
+            end = sql_action("EndTransaction", transaction_id=begun[user.name], action=1)
+            message = refused(partial(user.act, "EndTransaction", end))
+            said.setdefault(user.name, []).append(re.sub(r".* but |;.*", "", message))
+        world.sql("DROP TABLE IF EXISTS testing.notes", "CREATE TABLE testing.notes (id BIGINT, text VARCHAR)")
+
+    assert said["tess"] == ["it was dropped, renamed or moved"] * 2
+    dropped = "it was dropped and created again" if again else "it was dropped"
+    assert said["root"] == [f"it was moved and is {NEW_HOME} now", dropped]
+
+
+def test_an_index_in_several_buckets_is_told_to_who_sees_what_it_is_about(world: World, root: User) -> None:
+    add_bucket(world.lakehouse, "lab")
+    for bucket in ("testing", "lab"):
+        world.sql(f"CREATE TABLE {bucket}.faces AS SELECT 1 AS id, [1.0, 0.0] AS at")
+        root.call("index.create", {"dataset": "faces", "bucket": bucket, "column": "at", "index": "by_face"})
+        world.lakehouse.administration.grant(by(), ANALYST, [Privilege.SELECT], Place(bucket, "faces"))
+    several = "vector index 'by_face' is in several buckets: say which of"
+    for user in (root, world["eve"]):
+        said = refused(partial(user.rows, "SELECT * FROM vector_search('by_face', [1.0, 0.0], 1)"))
+        assert said == f'{several} "lab".by_face, "testing".by_face [FS-1001]'
+
+
 def test_a_view_that_is_overtaken_in_a_transaction_tells_no_new_home(world: World, tess: User) -> None:
     begun = answered(tess.act("BeginTransaction", sql_action("BeginTransaction"))[0]).transaction_id
     update = command(
@@ -266,6 +309,28 @@ def test_a_message_is_made_for_its_reader(sight: Sight, said: str) -> None:
     error = no_bucket("lab", ["testing", "primary"])
     assert str(to_flight_error(error, "DoGet", sight)) == said
     assert str(to_flight_error(error.again(), "DoGet", sight)) == said
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda lakehouse: described(lakehouse.catalog, "lab"),
+        lambda lakehouse: lakehouse.bucket_service.set_limits("lab", None, None, Operation(new_ulid(), "test")),
+        lambda lakehouse: lakehouse.catalog.commit(Transaction(Operation(new_ulid(), "test"), (DropBucket("lab"),))),
+        lambda lakehouse: lakehouse.catalog.commit(
+            Transaction(Operation(new_ulid(), "test"), (RenameBucket("lab", "new"),))
+        ),
+    ],
+    ids=["lifecycle", "limits", "drop", "rename"],
+)
+def test_a_bucket_that_is_not_there_is_compared_with_those_that_the_reader_sees(
+    world: World, ask: Callable[[Lakehouse], object]
+) -> None:
+    with pytest.raises(NotFound) as caught:
+        ask(world.lakehouse)
+    assert caught.value.message == "there is no bucket 'lab'; there are: primary, testing"
+    assert caught.value.told_to(sees_nothing) == "there is no bucket 'lab'"
+    assert caught.value.told_to(lambda bucket, _: bucket == "testing") == "there is no bucket 'lab'; there are: testing"
 
 
 def test_who_is_not_known_is_told_of_nothing_else() -> None:

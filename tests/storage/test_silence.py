@@ -60,9 +60,9 @@ class Server:
             self.now += after / 2
             raise error
 
-    def ask(self) -> None:
+    def ask(self, *, elsewhere: bool = False) -> None:
         """Raise if nobody should wait for an answer."""
-        self.silence.check("read 'a'", self._look)
+        self.silence.check("read 'a'", self._look, elsewhere=elsewhere)
 
     def _look(self) -> bool:
         self.looks += 1
@@ -163,13 +163,15 @@ def test_a_server_that_nobody_can_connect_to_is_silent_however_soon_that_is_know
     assert server.looks == 2
 
 
-def test_reads_do_not_wait_while_a_look_waits_longer_than_for_a_server_that_is_well(server: Server) -> None:
+def test_who_may_read_elsewhere_does_not_wait_while_a_look_waits_for_long(
+    server: Server,
+) -> None:
     with suppress(GenericError), server.silence.asking(PATIENCE):
         server.now += WAITING_SECONDS - 0.1
-        server.ask()
+        server.ask(elsewhere=True)
         server.now += 7.1
         with pytest.raises(BackendUnavailable, match="doesn't answer: 12 seconds it has been waited for by now"):
-            server.ask()
+            server.ask(elsewhere=True)
         assert server.looks == 1
         server.now += PATIENCE
         raise NO_ANSWER
@@ -177,13 +179,13 @@ def test_reads_do_not_wait_while_a_look_waits_longer_than_for_a_server_that_is_w
     with server.silence.asking(PATIENCE), suppress(GenericError), server.silence.asking(PATIENCE):
         server.now += WAITING_SECONDS + 1  # between one look and the next there is no gap
         with pytest.raises(BackendUnavailable):
-            server.ask()
+            server.ask(elsewhere=True)
 
 
 def test_other_requests_that_wait_say_nothing(server: Server) -> None:
     with server.silence.asking():
         server.now += PATIENCE
-        server.ask()
+        server.ask(elsewhere=True)
 
     assert server.looks == 0
 
@@ -193,7 +195,7 @@ def test_a_look_that_waits_says_nothing_once_another_request_was_answered(server
         server.now += 3
         server.silence.answered()
         server.now += 30
-        server.ask()
+        server.ask(elsewhere=True)
 
     assert server.looks == 0
 
@@ -204,11 +206,19 @@ def test_a_server_that_was_slow_lately_has_more_time(server: Server) -> None:
             server.now += 8
     with server.silence.asking(PATIENCE):
         server.now += 15
-        server.ask()
+        server.ask(elsewhere=True)
         assert server.looks == 0
         server.now += 1
         with pytest.raises(BackendUnavailable):
-            server.ask()
+            server.ask(elsewhere=True)
+
+
+def test_who_may_not_read_elsewhere_waits_with_others_for_a_server_that_stalls(server: Server) -> None:
+    with server.silence.asking(PATIENCE):
+        server.now += PATIENCE - 0.1
+        server.ask()
+
+    assert server.looks == 0
 
 
 def test_a_server_is_doubtful_from_a_request_without_an_answer_to_the_next_answer(server: Server) -> None:
@@ -358,7 +368,7 @@ def test_a_hung_server_that_a_look_waits_for_is_not_waited_for_by_readers(
     now += WAITING_SECONDS
 
     with pytest.raises(BackendUnavailable, match="5 seconds it has been waited for by now"):
-        expect_answer(access, "a")
+        expect_answer(access, "a", elsewhere=True)
 
     assert [asked.method for asked in proxy.asked] == ["HEAD", "HEAD"]
     assert look.is_alive()
