@@ -7,13 +7,13 @@ why the steps are taken here: an action such as `bucket.check` says what failed 
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flightserver.catalog.ulid import new_ulid
 from flightserver.errors import AlreadyExists, BackendUnavailable, FlightserverError, NotFound
 from flightserver.federation.places import check_s3_bucket
+from flightserver.storage.discarding import discard
 from flightserver.storage.objects import STAGING
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ def tried(bucket: OpenBucket) -> Tried:
         conditional = _refuses_twice(bucket.objects, key)
         _check_same(bucket.objects, key, b"1" if conditional else b"2")
     except FlightserverError:
-        with suppress(FlightserverError):
-            bucket.objects.delete(key)
+        discard(bucket, [key])
         raise
     bucket.objects.delete(key)
     return Tried(latency_ms, conditional)

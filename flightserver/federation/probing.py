@@ -7,7 +7,6 @@ write, and commits would vanish without anybody noticing; so it is asked before 
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from flightserver.errors import AlreadyExists, BackendUnavailable, FlightserverE
 from flightserver.federation.claims import check_unclaimed
 from flightserver.federation.looking import answers
 from flightserver.federation.prefixes import CATALOG
+from flightserver.storage.discarding import discard
 from flightserver.storage.objects import STAGING
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def probe(bucket: OpenBucket, look: Callable[[OpenBucket], str | None] = answers
     except FlightserverError as error:
         return Probe(reachable=True, writable=True, latency_ms=latency, error=str(error))
     finally:
-        with suppress(FlightserverError):
-            bucket.objects.delete(key)
+        discard(bucket, [key])
 
 
 def check_usable(opened: OpenBucket) -> None:
