@@ -229,6 +229,7 @@ class S3Objects:
             why = self._access.reason(error)
         elif found is not None and found.code == "NoSuchUpload":
             why = "the upload was ended by somebody else, such as a lifecycle rule"
+        self._access.log_failure(why, error, action="write", key=key)
         return BackendUnavailable(f"can't write {key!r}: {why}")
 
     def _translated(self, error: Exception, action: str, key: str) -> FlightserverError:

@@ -309,3 +309,14 @@ def test_the_log_says_another_reason_when_it_changes(caplog: pytest.LogCaptureFi
         ("Connection refused: tcp connect error", "a"),
         (f"403 of {ACCESS_KEY} at http://x", "a"),
     ]
+
+
+def test_a_write_to_an_s3_bucket_that_is_not_there_is_in_the_log(
+    s3_server: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    objects = S3Objects(s3_server.access("nobody-has-made-this"))
+
+    with pytest.raises(BackendUnavailable, match="can't write 'a': the S3 bucket isn't there"):
+        objects.put("a", b"1")
+
+    assert "an S3 request failed" in caplog.messages
