@@ -39,6 +39,7 @@ from flightserver.query.namespace import CATALOG, Scope
 from flightserver.query.parameters import Parameters, with_types
 from flightserver.query.plan_shapes import INLINED, first_rows, shuffles
 from flightserver.query.providers import Namespace
+from flightserver.query.releasing import release
 from flightserver.query.scan import Scans, SmallSegments
 from flightserver.query.searching import Searching
 from flightserver.query.stores import register_store
@@ -124,7 +125,7 @@ class Engine:
         small = SmallSegments(buckets)
         for careful, context in ((False, self._usual), (True, self._careful)):
             # Rows in memory are scanned by all cores at once, each of which needs memory of its own to sort or join.
-            in_memory = _nothing_in_memory if careful else sources.in_memory
+            in_memory = (lambda _: None) if careful else sources.in_memory
             scans = Scans(context, buckets, in_memory, sources.dead, small, sources.attached)
             namespace = Namespace(
                 scans, fixed, partial(self._view, careful=careful), partial(self._protected, careful=careful)
@@ -374,6 +375,7 @@ class Engine:
             partitions = context.create_dataframe_from_logical_plan(plan).execute_stream_partitioned()
             yield from in_order(partitions, self._watchdog, self._threads)
         except Exception as error:  # the binding raises bare Exception; `translate` sorts
+            release(error)
             raise translate(error) from error
 
     def _limited(self, plan: LogicalPlan, wanted: range, context: SessionContext) -> Iterator[pa.RecordBatch]:
@@ -394,7 +396,3 @@ class Engine:
                 row += batch.num_rows
                 if row >= wanted.stop:
                     return
-
-
-def _nothing_in_memory(_dataset: Dataset) -> Partitions | None:
-    return None

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from flightserver.access.principal import NO_USERS
+from flightserver.query.releasing import release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +58,11 @@ class Gate:
                 user = "" if request.user in NO_USERS else request.user
                 with self.admission.slot(self.gone(planned, handle), user) as slot:
                     handle.run()
-                    yield handle, slot
+                    try:
+                        yield handle, slot
+                    except BaseException as error:  # those too that aren't errors hold what the engine computes
+                        release(error)
+                        raise
             finally:
                 running.remove(handle)
                 if not running:

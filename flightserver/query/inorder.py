@@ -19,11 +19,13 @@ from collections import deque
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from flightserver.query.releasing import release
+
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     import pyarrow as pa
-    from datafusion import RecordBatchStream
+    from datafusion import RecordBatch, RecordBatchStream
 
     from flightserver.query.watchdog import Watchdog
 
@@ -72,7 +74,7 @@ def in_order(partitions: Sequence[RecordBatchStream], watchdog: Watchdog, thread
                 worker.join(_JOIN_SECONDS)
 
 
-def _read(partition: RecordBatchStream) -> Iterator[pa.RecordBatch]:
+def _read(partition: Iterable[RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in partition:
         yield batch.to_pyarrow()
 
@@ -103,7 +105,7 @@ class _Ahead:
 
     def __init__(self, partition: RecordBatchStream, room: int) -> None:
         self.cancelled = False
-        self._partition = partition
+        self._partition: RecordBatchStream | None = partition
         self._room = room
         self._made: SimpleQueue[pa.RecordBatch | Exception | None] = SimpleQueue()
         self._taken: SimpleQueue[int] = SimpleQueue()
@@ -113,14 +115,16 @@ class _Ahead:
         end: Exception | None = None
         laid_aside = 0
         try:
-            for batch in watchdog.guard(self).iterate(_read(self._partition)):
+            for batch in watchdog.guard(self).iterate(_read(self._partition or ())):
                 size = batch.nbytes
                 while laid_aside and laid_aside + size > self._room and not self.cancelled:
                     laid_aside -= self._freed()
                 self._made.put(batch)
                 laid_aside += size
         except Exception as error:  # noqa: BLE001  # raised where the batches are read
+            release(error)
             end = error
+        self._partition = None  # the engine goes on with what somebody holds
         self._made.put(end)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
