@@ -1,7 +1,7 @@
 """What `flightserver doctor` looks at in buckets: in `primary`, in the catalog there, and in those that it names.
 
 The catalog is read and never made, so that nobody's server is disturbed and none begins by a look. Each of the other
-buckets is tried by a thread of its own (`flightserver.cli.trying`), with short timeouts, and none is waited for longer
+buckets is tried by a thread of its own, as `bucket.check` does, with short timeouts, and none is waited for longer
 than `_SECONDS`, however many there are: a disk that hangs answers no request to end. A server works without them but
 for the statements that need them; doctor is asked when one doesn't, so it fails all the same.
 """
@@ -22,14 +22,14 @@ from flightserver.catalog.log import COMMITS
 from flightserver.catalog.migration import home
 from flightserver.cli.primary_probes import probe_primary
 from flightserver.cli.probe import Probe, State
-from flightserver.cli.remedies import remedies_of, where, why
-from flightserver.cli.trying import tried
+from flightserver.cli.remedies import able, remedies_of, where, why
 from flightserver.errors import AlreadyExists, FlightserverError, InternalError, InvalidRequest
 from flightserver.federation.claims import CLAIM, check_claim
 from flightserver.federation.configured import configured_primary, configured_timeouts
 from flightserver.federation.looking import Looks
 from flightserver.federation.opening import EMPTY, Opener
 from flightserver.federation.places import check_s3_bucket
+from flightserver.federation.probing import probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -144,8 +144,9 @@ class _Try:
             if opened.s3 is not None:
                 check_s3_bucket(opened.s3)
             check_claim(opened, self._catalog)
-            gone = self._looks.look(opened)
-            found = tried(opened) if gone is None else None
+            found = probe(opened, self._looks.look)
+            if found.failure is not None and found.reachable:
+                raise found.failure
         except AlreadyExists as error:
             mend = (
                 f"drop the bucket from one of the two and keep its contents; or, if the other is gone, delete {CLAIM!r}"
@@ -153,12 +154,12 @@ class _Try:
             return self._failed(error.message, mend)
         except FlightserverError as error:
             return self._failed(why(error, self._bucket), self._remedies.of(error))
-        if found is None:
-            return self._failed(f"{place}: {gone}", self._remedies.of_loss())
+        if not found.reachable:
+            return self._failed(f"{place}: {found.error}", self._remedies.of_loss())
         if not found.conditional_put:
             detail = f"{place} ignores If-None-Match: two writers of one key would both succeed"
             return self._failed(detail, "use an S3 server that honours conditional writes")
-        return Probe(_name(self._bucket), State.OK, f"{place} {found}")
+        return Probe(_name(self._bucket), State.OK, f"{place} {able(found)}")
 
     def _unopened(self, error: FlightserverError) -> Probe:
         if error.message == EMPTY:
@@ -177,9 +178,9 @@ def _in_time(looks: Sequence[_Look]) -> Iterator[Probe]:
     """Take all looks at once; those that are late are said to be."""
     taken = [(look, _started(look)) for look in looks]
     deadline = time.monotonic() + _SECONDS
-    for look, probe in taken:
+    for look, future in taken:
         try:
-            yield probe.result(max(0.0, deadline - time.monotonic()))
+            yield future.result(max(0.0, deadline - time.monotonic()))
         except TimeoutError:
             yield Probe(look.name, State.FAILED, f"no answer within {_SECONDS:g} s", look.mend)
         except OSError as error:  # of a broken disk, where nobody expects one

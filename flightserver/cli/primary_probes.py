@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flightserver.cli.probe import Probe, State
-from flightserver.cli.remedies import remedies_of, where, why
-from flightserver.cli.trying import tried
+from flightserver.cli.remedies import able, remedies_of, where, why
 from flightserver.errors import AlreadyExists, BackendUnavailable, FlightserverError
 from flightserver.federation.claims import check_unclaimed
 from flightserver.federation.places import check_s3_bucket
+from flightserver.federation.probing import probe
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -41,14 +41,16 @@ def probe_primary(primary: Bucket, place: S3Place, opener: Opener) -> Generator[
     try:
         check_s3_bucket(opener.access(place))
         check_unclaimed(bucket)
-        found = tried(bucket)
+        found = probe(bucket)
+        if found.failure is not None:
+            raise found.failure
     except AlreadyExists as error:
         yield Probe(_PLACE, State.FAILED, error.message, "set primary.prefix to one of its own")
         return None
     except FlightserverError as error:
         yield Probe(_BUCKET, State.FAILED, why(error, primary), remedies.of(error))
         return None
-    yield Probe(_BUCKET, State.OK, f"{where(primary, opener)} {found}")
+    yield Probe(_BUCKET, State.OK, f"{where(primary, opener)} {able(found)}")
     if found.conditional_put:
         yield Probe(_CONDITIONAL, State.OK, "a second put of a key is refused")
     else:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flightserver.catalog.entities import Bucket, S3Place
     from flightserver.errors import FlightserverError
     from flightserver.federation.opening import Opener
+    from flightserver.federation.probing import Probe
 
 _FULL_CODES = frozenset({"QuotaExceeded", "InsufficientCapacity", "InsufficientStorage", "XMinioStorageFull"})
 _INSUFFICIENT_STORAGE = 507
@@ -177,6 +178,11 @@ def where(bucket: Bucket, opener: Opener) -> str:
     if bucket.s3 is None:
         return str(opener.root(bucket))
     return f"{bucket.s3.bucket!r} at {bucket.s3.endpoint or 'AWS'}"
+
+
+def able(found: Probe) -> str:
+    """What a bucket can do that all could be done with, for people."""
+    return f"can be read and written, and answers in {found.latency_ms:,.1f} ms"
 
 
 def why(error: FlightserverError, bucket: Bucket) -> str:

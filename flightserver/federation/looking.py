@@ -4,8 +4,8 @@ Theory of operation: a bucket that was deleted answers to each key that there is
 server in the place of the S3 server, unless it answers each request with a page; an empty directory is what is left of
 a disk that isn't mounted. So a look reads what only this lakehouse has written there: the claim
 (`flightserver.federation.claims`), which is small, so that a look costs one request. `primary` has none: there it is
-the first commit of the catalog. Where there is no claim, as in buckets of earlier releases, a file that the catalog
-names is looked for, and then anything at all: an empty bucket is well unless the catalog names files in it.
+the first commit of the catalog. Where there is no claim, as in buckets that are older than claims, a file that the
+catalog names is looked for, and then anything at all: an empty bucket is well unless the catalog names files in it.
 
 Invariants: a look writes nothing. It asks the bucket and nobody else, so that a `primary` that hangs delays no look at
 another bucket; what it has to know of the catalog was read before.

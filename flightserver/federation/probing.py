@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flightserver.catalog.ulid import new_ulid
-from flightserver.errors import AlreadyExists, BackendUnavailable, FlightserverError
+from flightserver.errors import AlreadyExists, BackendUnavailable, FlightserverError, NotFound
 from flightserver.federation.claims import check_unclaimed
 from flightserver.federation.looking import answers
 from flightserver.federation.prefixes import CATALOG
@@ -34,7 +34,7 @@ class Probe:
         writable: Whether an object could be written and deleted.
         conditional_put: Whether a taken key was refused; False also when nothing could be written.
         latency_ms: What looking at it took: a request, or two or three where nobody has claimed it.
-        error: What was refused first, or None.
+        failure: What went wrong first, with its cause, or None.
     """
 
     reachable: bool = False
@@ -42,7 +42,12 @@ class Probe:
     writable: bool = False
     conditional_put: bool = False
     latency_ms: float = 0.0
-    error: str | None = None
+    failure: FlightserverError | None = None
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong first, or None."""
+        return None if self.failure is None else str(self.failure)
 
 
 def probe(bucket: OpenBucket, look: Callable[[OpenBucket], str | None] = answers) -> Probe:
@@ -55,29 +60,35 @@ def probe(bucket: OpenBucket, look: Callable[[OpenBucket], str | None] = answers
     began = time.monotonic()
     reason = look(bucket)
     if reason is not None:
-        return Probe(error=reason)
-    latency = (time.monotonic() - began) * 1000
+        return Probe(failure=BackendUnavailable(reason))
+    latency_ms = (time.monotonic() - began) * 1000
     key = f"{STAGING}probe-{new_ulid()}"
     try:
         bucket.objects.put(key, b"1")
     except FlightserverError as error:
-        return Probe(reachable=True, readable=True, latency_ms=latency, error=str(error))
+        return Probe(reachable=True, readable=True, latency_ms=latency_ms, failure=error)
     try:
         conditional = _refuses_twice(bucket, key)
-        same = bucket.objects.get(key) == (b"1" if conditional else b"2")
-        return Probe(reachable=True, readable=same, writable=True, conditional_put=conditional, latency_ms=latency)
+        _check_same(bucket, key, b"1" if conditional else b"2")
     except FlightserverError as error:
-        return Probe(reachable=True, writable=True, latency_ms=latency, error=str(error))
-    finally:
         discard(bucket, [key])
+        return Probe(reachable=True, writable=True, latency_ms=latency_ms, failure=error)
+    failure = _deleted(bucket, key)
+    return Probe(
+        reachable=True,
+        readable=True,
+        writable=failure is None,
+        conditional_put=conditional,
+        latency_ms=latency_ms,
+        failure=failure,
+    )
 
 
 def check_usable(opened: OpenBucket) -> None:
     """Return when a bucket can be written safely, and no other lakehouse lives there."""
     found = probe(opened)
-    if found.error is not None or not found.readable:
-        what = found.error or "what was written there reads otherwise"
-        msg = f"bucket {opened.name!r} can't be used: {what}"
+    if found.error is not None:
+        msg = f"bucket {opened.name!r} can't be used: {found.error}"
         raise BackendUnavailable(msg)
     if not found.conditional_put:
         msg = (
@@ -124,3 +135,21 @@ def _refuses_twice(bucket: OpenBucket, key: str) -> bool:
     except AlreadyExists:
         return True
     return False
+
+
+def _check_same(bucket: OpenBucket, key: str, written: bytes) -> None:
+    try:
+        found = bucket.objects.get(key)
+    except NotFound:
+        raise BackendUnavailable("what was written there can't be found there") from None
+    if found != written:
+        raise BackendUnavailable("it answers other bytes than were written")
+
+
+def _deleted(bucket: OpenBucket, key: str) -> FlightserverError | None:
+    """Delete an object; returns why that can't be done, or None."""
+    try:
+        bucket.objects.delete(key)
+    except FlightserverError as error:
+        return error
+    return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import flightclient
 import pytest
 from botocore.exceptions import ClientError
-from faults.faulty_proxy import Proxy
+from faults.faulty_proxy import Fault, Proxy
 from flightclient.errors import AlreadyExists, FlightclientError, InvalidRequest, NotFound
 from moto.server import ThreadedMotoServer
 from query.asking import rows, run
@@ -183,6 +183,22 @@ def test_a_server_that_ignores_conditional_puts_is_refused(create: Callable[...,
     finally:
         moto.stop()
     assert [one["name"] for one in client.call("bucket.list")["buckets"]] == ["primary"]
+
+
+def test_a_bucket_from_which_nothing_can_be_deleted_is_said_not_to_be_writable(
+    create: Callable[..., Any], client: Client, s3: S3Server, lake: str
+) -> None:
+    s3.make(lake)
+    with Proxy(s3.endpoint) as proxy:
+        create("cloud", endpoint=proxy.endpoint)
+        assert client.buckets.check("cloud").writable
+
+        proxy.decide = lambda method, *_: Fault.BUSY if method in {"DELETE", "POST"} else Fault.NONE
+        checked = client.buckets.check("cloud")
+
+    assert (checked.reachable, checked.readable, checked.writable, checked.conditional_put) == (True, True, False, True)
+    assert checked.error is not None
+    assert "503" in checked.error
 
 
 def test_credentials_that_the_server_refuses_or_lacks_are_refused(
