@@ -60,7 +60,7 @@ class Gate:
                     handle.run()
                     try:
                         yield handle, slot
-                    except BaseException as error:  # those too that aren't errors hold what the engine computes
+                    except BaseException as error:  # be it raised between the calls into the engine
                         release(error)
                         raise
             finally:

@@ -35,6 +35,7 @@ import time
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from flightserver.errors import Cancelled, InterruptedStatement, QueryTimeout
+from flightserver.query.releasing import release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -131,6 +132,13 @@ class Guard:
             QueryTimeout: The calls of this guard have taken longer than its limit together.
             Cancelled: Its handle was cancelled, or its client has gone away.
         """
+        try:
+            return self._run(call)
+        except InterruptedStatement as stopped:
+            release(stopped)
+            raise
+
+    def _run(self, call: Callable[[], T]) -> T:
         self.check()
         watchdog = self._watchdog
         one = _Call(self)

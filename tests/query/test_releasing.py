@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING
 
 import pytest
-from datafusion import RecordBatchStream
 from query.asking import run
+from query.engine_streams import no_collector, streams
 
 from flightserver.errors import InvalidRequest, QueryTimeout
 from flightserver.query.releasing import release
@@ -20,18 +19,10 @@ if TYPE_CHECKING:
 ENDLESS = "SELECT value FROM generate_series(1, 1000000000000) WHERE value % 7 < 0"
 
 
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    """Nothing looks for circles of references, as in a server that has nothing to do."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-def streams() -> set[int]:
-    """What the engine computes."""
-    return {id(one) for one in gc.get_objects() if isinstance(one, RecordBatchStream)}
+@pytest.fixture(autouse=True)
+def _no_collector() -> Iterator[None]:
+    with no_collector():
+        yield
 
 
 @pytest.mark.parametrize(
@@ -46,7 +37,6 @@ def streams() -> set[int]:
         f"SELECT 1 UNION ALL {ENDLESS} LIMIT 10",
     ],
 )
-@pytest.mark.usefixtures("no_collector")
 def test_a_statement_that_is_stopped_leaves_nothing_in_the_engine(lakehouse: Lakehouse, sql: str) -> None:
     before = streams()
 
@@ -58,7 +48,6 @@ def test_a_statement_that_is_stopped_leaves_nothing_in_the_engine(lakehouse: Lak
 
 
 @pytest.mark.parametrize("first", ["SELECT 1 / (value - 50000) AS n FROM generate_series(1, 100000)", ENDLESS])
-@pytest.mark.usefixtures("no_collector")
 def test_a_statement_of_which_a_part_fails_leaves_nothing_of_the_others(lakehouse: Lakehouse, first: str) -> None:
     before = streams()
 
