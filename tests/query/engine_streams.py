@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,21 @@ from datafusion import RecordBatchStream
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SECONDS = 60
+"""For what takes one or two."""
+
 
 def streams() -> set[int]:
     """The streams that somebody holds, for which it goes on."""
     return {id(one) for one in gc.get_objects() if isinstance(one, RecordBatchStream)}
+
+
+def ended(before: set[int]) -> bool:
+    """Whether no streams are held, soon, but those."""
+    deadline = time.monotonic() + SECONDS
+    while not streams() <= before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return time.monotonic() < deadline
 
 
 @contextmanager
