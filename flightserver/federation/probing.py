@@ -31,7 +31,8 @@ class Probe:
     Attributes:
         reachable: Whether it is there: what answers is the bucket, and nothing else in its place.
         readable: Whether what was written could be read, or what was there before.
-        writable: Whether an object could be written and deleted.
+        writable: Whether an object could be written.
+        deletable: Whether it could be deleted again. Rows can be kept without: what is deleted stays as garbage.
         conditional_put: Whether a taken key was refused; False also when nothing could be written.
         latency_ms: What looking at it took: a request, or two or three where nobody has claimed it.
         failure: What went wrong first, with its cause, or None.
@@ -40,6 +41,7 @@ class Probe:
     reachable: bool = False
     readable: bool = False
     writable: bool = False
+    deletable: bool = False
     conditional_put: bool = False
     latency_ms: float = 0.0
     failure: FlightserverError | None = None
@@ -48,6 +50,11 @@ class Probe:
     def error(self) -> str | None:
         """What went wrong first, or None."""
         return None if self.failure is None else str(self.failure)
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why no rows can be kept there, as far as that went wrong, or None."""
+        return None if self.readable and self.writable else self.error
 
 
 def probe(bucket: OpenBucket, look: Callable[[OpenBucket], str | None] = answers) -> Probe:
@@ -77,7 +84,8 @@ def probe(bucket: OpenBucket, look: Callable[[OpenBucket], str | None] = answers
     return Probe(
         reachable=True,
         readable=True,
-        writable=failure is None,
+        writable=True,
+        deletable=failure is None,
         conditional_put=conditional,
         latency_ms=latency_ms,
         failure=failure,
@@ -87,8 +95,8 @@ def probe(bucket: OpenBucket, look: Callable[[OpenBucket], str | None] = answers
 def check_usable(opened: OpenBucket) -> None:
     """Return when a bucket can be written safely, and no other lakehouse lives there."""
     found = probe(opened)
-    if found.error is not None:
-        msg = f"bucket {opened.name!r} can't be used: {found.error}"
+    if found.obstacle is not None:
+        msg = f"bucket {opened.name!r} can't be used: {found.obstacle}"
         raise BackendUnavailable(msg)
     if not found.conditional_put:
         msg = (
@@ -118,8 +126,8 @@ def check_primary(bucket: OpenBucket) -> None:
 
 def _check_conditional(bucket: OpenBucket) -> None:
     found = probe(bucket)
-    if found.error is not None:
-        msg = f"the catalog's bucket {bucket.name!r} can't be used: {found.error}"
+    if found.obstacle is not None:
+        msg = f"the catalog's bucket {bucket.name!r} can't be used: {found.obstacle}"
         raise BackendUnavailable(msg)
     if not found.conditional_put:
         msg = (

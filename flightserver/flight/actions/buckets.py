@@ -199,7 +199,7 @@ class BucketActions:
             name=request.name,
             reachable=found.reachable,
             readable=found.readable,
-            writable=found.writable,
+            writable=found.writable and found.deletable,
             conditional_put=found.conditional_put,
             latency_ms=found.latency_ms,
             error=found.error,
