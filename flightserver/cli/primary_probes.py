@@ -7,6 +7,7 @@ object is written below `_staging/` and deleted. Nothing is tried for long: whoe
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from flightserver.cli.probe import Probe, State
@@ -14,7 +15,7 @@ from flightserver.cli.remedies import able, remedies_of, where, why
 from flightserver.errors import AlreadyExists, BackendUnavailable, FlightserverError
 from flightserver.federation.claims import check_unclaimed
 from flightserver.federation.places import check_s3_bucket
-from flightserver.federation.probing import probe
+from flightserver.federation.probing import tried
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -40,8 +41,9 @@ def probe_primary(primary: Bucket, place: S3Place, opener: Opener) -> Generator[
     yield Probe(_CREDENTIALS, State.OK, f"found by {place.credentials!r}")
     try:
         check_s3_bucket(opener.access(place))
+        began = time.monotonic()
         check_unclaimed(bucket)
-        found = probe(bucket)
+        found = tried(bucket, time.monotonic() - began)
         if found.failure is not None:
             raise found.failure
     except AlreadyExists as error:

@@ -7,7 +7,7 @@ write, and commits would vanish without anybody noticing; so it is asked before 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flightserver.catalog.ulid import new_ulid
@@ -58,7 +58,7 @@ class Probe:
 
 
 def probe(bucket: OpenBucket, look: Callable[[OpenBucket], str | None] = answers) -> Probe:
-    """Try it, with an object below `_staging/` that is deleted again.
+    """Look at a bucket, and try it.
 
     Args:
         bucket: What is tried.
@@ -68,28 +68,36 @@ def probe(bucket: OpenBucket, look: Callable[[OpenBucket], str | None] = answers
     reason = look(bucket)
     if reason is not None:
         return Probe(failure=BackendUnavailable(reason))
-    latency_ms = (time.monotonic() - began) * 1000
+    return tried(bucket, time.monotonic() - began)
+
+
+def tried(bucket: OpenBucket, seconds: float) -> Probe:
+    """Try a bucket that answers, with an object below `_staging/` that is deleted again.
+
+    Args:
+        bucket: What is tried.
+        seconds: What looking at it took.
+    """
     key = f"{STAGING}probe-{new_ulid()}"
+    found = Probe(reachable=True, latency_ms=seconds * 1000)
     try:
         bucket.objects.put(key, b"1")
     except FlightserverError as error:
-        return Probe(reachable=True, readable=True, latency_ms=latency_ms, failure=error)
+        return replace(found, readable=True, failure=error)
     try:
         conditional = _refuses_twice(bucket, key)
         _check_same(bucket, key, b"1" if conditional else b"2")
-    except FlightserverError as error:
+    except BaseException as error:
         discard(bucket, [key])
-        return Probe(reachable=True, writable=True, latency_ms=latency_ms, failure=error)
-    failure = _deleted(bucket, key)
-    return Probe(
-        reachable=True,
-        readable=True,
-        writable=True,
-        deletable=failure is None,
-        conditional_put=conditional,
-        latency_ms=latency_ms,
-        failure=failure,
-    )
+        if isinstance(error, FlightserverError):
+            return replace(found, writable=True, failure=error)
+        raise
+    found = replace(found, readable=True, writable=True, conditional_put=conditional)
+    try:
+        bucket.objects.delete(key)
+    except FlightserverError as error:
+        return replace(found, failure=error)
+    return replace(found, deletable=True)
 
 
 def check_usable(opened: OpenBucket) -> None:
@@ -152,12 +160,3 @@ def _check_same(bucket: OpenBucket, key: str, written: bytes) -> None:
         raise BackendUnavailable("what was written there can't be found there") from None
     if found != written:
         raise BackendUnavailable("it answers other bytes than were written")
-
-
-def _deleted(bucket: OpenBucket, key: str) -> FlightserverError | None:
-    """Delete an object; returns why that can't be done, or None."""
-    try:
-        bucket.objects.delete(key)
-    except FlightserverError as error:
-        return error
-    return None

@@ -47,7 +47,7 @@ from flightserver.query.substrait import consumed, fitted, refusal
 from flightserver.tables.schema import decode, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from pathlib import Path
 
     from datafusion.catalog import Table
@@ -259,7 +259,8 @@ class Engine:
         try:
             return held(self._batches(frame, self._fetching, shuffling=True), self._held_bytes)  # in any order
         except (LimitExceeded, PlanDefect):
-            return self.answer(sql, scope, {})
+            pass  # after the error is handled, as in `rows`
+        return self.answer(sql, scope, {})
 
     def protected_rows(self, dataset: Dataset, sql: str, scope: Scope) -> list[pa.RecordBatch]:
         """All rows of the query that stands in the place of a dataset, which must be few.
@@ -346,21 +347,21 @@ class Engine:
         usual = plan(False)  # noqa: FBT003  # the argument says careful
         shuffling = shuffles(usual)
         for context in (self._usual, self._spilling) if shuffling else (self._spilling,):
-            batches = self._batches(usual, context, shuffling=shuffling)
-            try:
-                first = next(batches, None)
-            except LimitExceeded:
-                continue  # after the error is handled: it holds what failed, and that its memory
-            except PlanDefect:
-                break
-            if first is not None:
-                yield first
-                yield from batches
-            return
+            with closing(self._batches(usual, context, shuffling=shuffling)) as batches:
+                try:
+                    first = next(batches, None)
+                except LimitExceeded:
+                    continue  # after the error is handled: it holds what failed, and that its memory
+                except PlanDefect:
+                    break
+                if first is not None:
+                    yield first
+                    yield from batches
+                return
         careful = plan(True)  # noqa: FBT003  # as above
         yield from self._batches(careful, self._careful, shuffling=shuffles(careful))
 
-    def _batches(self, frame: DataFrame, context: SessionContext, *, shuffling: bool) -> Iterator[pa.RecordBatch]:
+    def _batches(self, frame: DataFrame, context: SessionContext, *, shuffling: bool) -> Generator[pa.RecordBatch]:
         """Run a plan in a context."""
         plan = frame.logical_plan()
         try:
@@ -372,8 +373,9 @@ class Engine:
             if wanted is not None:
                 yield from self._limited(plan, wanted, context)
                 return
-            partitions = context.create_dataframe_from_logical_plan(plan).execute_stream_partitioned()
-            yield from in_order(partitions, self._watchdog, self._threads)
+            frame = context.create_dataframe_from_logical_plan(plan)
+            # No local holds the streams: what is raised below holds this frame.
+            yield from in_order(frame.execute_stream_partitioned(), self._watchdog, self._threads)
         except Exception as error:  # the binding raises bare Exception; `translate` sorts
             release(error)
             raise translate(error) from error

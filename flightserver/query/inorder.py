@@ -107,12 +107,12 @@ class _Ahead:
         self.cancelled = False
         self._partition: RecordBatchStream | None = partition
         self._room = room
-        self._made: SimpleQueue[pa.RecordBatch | Exception | None] = SimpleQueue()
+        self._made: SimpleQueue[pa.RecordBatch | BaseException | None] = SimpleQueue()
         self._taken: SimpleQueue[int] = SimpleQueue()
 
     def compute(self, watchdog: Watchdog) -> None:
         """Compute it, on a thread of its own; what goes wrong is laid aside as well."""
-        end: Exception | None = None
+        end: BaseException | None = None
         laid_aside = 0
         try:
             for batch in watchdog.guard(self).iterate(_read(self._partition or ())):
@@ -121,7 +121,7 @@ class _Ahead:
                     laid_aside -= self._freed()
                 self._made.put(batch)
                 laid_aside += size
-        except Exception as error:  # noqa: BLE001  # raised where the batches are read
+        except BaseException as error:  # noqa: BLE001  # raised where the batches are read; panics are no `Exception`
             release(error)
             end = error
         self._partition = None  # the engine goes on with what somebody holds
@@ -136,7 +136,7 @@ class _Ahead:
                 continue
             if batch is None:
                 return
-            if isinstance(batch, Exception):
+            if isinstance(batch, BaseException):
                 raise batch
             self._taken.put(batch.nbytes)
             yield batch

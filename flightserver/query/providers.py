@@ -97,6 +97,7 @@ class Namespace(CatalogProvider):
             raise
         finally:
             self._current.planning = None
+            planning.failure = None  # it leads to the frames of who plans, and to what the engine computes for them
 
     def schema_names(self) -> set[str]:
         """All schemas of the current scope."""
@@ -109,13 +110,15 @@ class Namespace(CatalogProvider):
     def table(self, schema: str, name: str) -> Table | None:
         """The table of that name, or None after noting why there is none."""
         planning = self._planning()
+        made = self._threads.submit(self._make, planning.scope, schema, name)
         try:
-            made = self._threads.submit(self._make, planning.scope, schema, name)
             _wait(made, planning.scope.notes)
             return made.result()
         except FlightserverError as error:
             planning.failure = error
             return None
+        finally:
+            del made  # it holds the error, and the error this frame
 
     def _make(self, scope: Scope, schema: str, name: str) -> Table:
         if schema == BARE:

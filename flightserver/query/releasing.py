@@ -4,7 +4,11 @@ Theory of operation: the engine's tasks go on for as long as somebody holds thei
 share. An error holds, by its traceback, the frames that it came through, and they the streams. Errors are freed late:
 those that end in a circle of references only when Python next looks for garbage, which a server that has nothing to do
 never does, and meanwhile a statement that has timed out keeps a core busy for each of its partitions. So the frames are
-emptied where the error leaves the engine, and where it leaves the statement.
+emptied where the error leaves the engine (`engine.py`), a guarded call (`watchdog.py`) and the statement (`gate.py`).
+
+What that doesn't reach: a traceback also leads to the frames that called those it went through, whose locals stay, and
+frames of generators that wait at a `yield` when they are dropped. So who holds a stream, or a generator that does,
+closes it where it ends; and no local variable holds an error beyond the statement that raises it.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ returns the recorded count.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -208,9 +209,8 @@ class Queries:
         request = planned.request
         if planned.frame is None:
             raise InvalidRequest("only a query has pages; this statement changes data")
-        stored = self._results.store(
-            planned.schema, self.stream(planned), page_rows, sql=request.sql, rights=request.rights
-        )
+        with closing(self.stream(planned)) as rows:  # the store may fail as well, by its limits
+            stored = self._results.store(planned.schema, rows, page_rows, sql=request.sql, rights=request.rights)
         if max_pages is not None and stored.pages > max_pages:
             self._results.close(stored.query_id)
             least = -(-stored.rows // max_pages)

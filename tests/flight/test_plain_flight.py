@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
-from query.engine_streams import ended, no_collector, streams
+from query.engine_streams import engine_watched
 
 from flightserver.flight.sql.protocol import FLIGHT_PACKAGE, message_class, parse
 from flightserver.flight.sql.results import CancelStatus
@@ -206,14 +206,13 @@ def test_a_query_whose_client_goes_away_is_stopped(server: RunningServer, flight
             time.sleep(0.02)
         return time.monotonic() < deadline
 
-    with no_collector():
-        before = streams()
+    with engine_watched() as ended:
         with subprocess.Popen([sys.executable, "-c", script]) as client:  # our own script
             assert state_becomes("running")
             client.kill()
 
         assert state_becomes("cancelled")
-        assert ended(before)
+        assert ended()
 
 
 def test_actions_describe_change_and_forget_datasets(flight_client: fl.FlightClient) -> None:

@@ -110,6 +110,24 @@ def test_an_error_is_raised_in_its_place(watchdog: Watchdog) -> None:
     assert partition_threads() == 0
 
 
+def test_a_panic_in_a_partition_ahead_is_raised_in_its_place(watchdog: Watchdog) -> None:
+    """The engine's binding raises panics as something that is no `Exception`."""
+
+    class Panic(BaseException):
+        pass
+
+    def second() -> Iterator[Batch]:
+        yield Batch([2])
+        raise Panic
+
+    batches = in_order(streams([Batch([1])], second()), watchdog, 2)
+
+    assert values(itertools.islice(batches, 2)) == [1, 2]
+    with pytest.raises(Panic):
+        next(batches)
+    assert partition_threads() == 0
+
+
 @pytest.mark.parametrize("computes", [lambda: Batch([2]), lambda: Batch(range(10**6))], ids=["little", "much"])
 def test_who_stops_reading_stops_the_threads(watchdog: Watchdog, computes: Callable[[], Batch]) -> None:
     def endless() -> Iterator[Batch]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 from query.asking import bound, count, many_bound, rows, run
-from query.engine_streams import ended, no_collector, streams
+from query.engine_streams import engine_watched
 from query.substrait_plans import plan
 from query.vectors import make_index, operation, refresh
 
@@ -406,12 +406,11 @@ def test_a_search_runs_within_the_limits_of_its_statement(docs: Lakehouse) -> No
     run(docs, f"CREATE VIEW nearest AS {NEAR.format(endless)}")
     run(docs, "CREATE VIEW outer_view AS SELECT n.id FROM nearest AS n, docs")
 
-    with no_collector():
-        before = streams()
+    with engine_watched() as ended:
         for sql in (NEAR.format(endless), "SELECT * FROM nearest", "SELECT * FROM outer_view"):
             with pytest.raises(QueryTimeout):
                 run(docs, sql, timeout_seconds=0.2)
-        assert ended(before)  # those of views are made by threads, which the statement doesn't wait for
+        assert ended()  # those of views are made by threads, which the statement doesn't wait for
 
 
 def test_indexes_are_listed(docs: Lakehouse) -> None:

@@ -128,9 +128,12 @@ def _with_progress(ingest: Ingest, job: FileRequest) -> Iterator[Progress | Acti
     threading.Thread(target=run, name="ingest-file").start()
     while (progress := reports.get()) is not None:
         yield progress
-    result = outcome[0]
+    result = outcome.pop()
     if isinstance(result, BaseException):
-        raise result
+        try:
+            raise result
+        finally:
+            del result  # an error that a frame of its own traceback holds is freed late
     yield IngestFileResponse(
         dataset=result.dataset,
         bucket=result.bucket,

@@ -5,6 +5,7 @@ A version is written as its number, as a tag, or as a time in ISO 8601 (UTC wher
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -233,7 +234,8 @@ class VersionActions:
             operation=new_ulid(),
             is_cancelled=call.is_cancelled,
         )
-        return counted(diff, self._lakehouse.queries.stream(self._lakehouse.diffs.tally(diff, request)))
+        with closing(self._lakehouse.queries.stream(self._lakehouse.diffs.tally(diff, request))) as rows:
+            return counted(diff, rows)
 
     def _collect(self, call: CallContext, request: CollectRequest) -> Iterator[Progress | ActionResponse]:
         bucket = request.bucket or call.bucket or PRIMARY
