@@ -8,7 +8,7 @@ emptied where the error leaves the engine (`engine.py`), a guarded call (`watchd
 
 What that doesn't reach: a traceback also leads to the frames that called those it went through, whose locals stay, and
 frames of generators that wait at a `yield` when they are dropped. So who holds a stream, or a generator that does,
-closes it where it ends; and no local variable holds an error beyond the statement that raises it.
+closes it where it ends; and no local variable keeps an error whose frames may hold one.
 """
 
 from __future__ import annotations
