@@ -227,15 +227,20 @@ def states(connection: Connection) -> list[Any]:
 
 
 @pytest.mark.feature("cancel")
-def test_cancel_stops_the_statement_on_the_server(jdbc_connection: Connection) -> None:
-    answer = jdbc_connection.ask("cancel", sql="SELECT value FROM generate_series(1, 1000000000)", after=1000)
+def test_cancel_stops_the_statement_on_the_server(jdbc: Jdbc, server: RunningServer) -> None:
+    connection = jdbc.connect(server.uri)
+    answer = connection.ask("cancel", sql="SELECT value FROM generate_series(1, 1000000000)", after=1000)
 
     # Of which class depends on where the driver was at that moment: it isn't always a SQLException.
     assert "error" in answer["ended"], answer
     deadline = time.monotonic() + 60
-    while states(jdbc_connection) != ["cancelled"]:
-        assert time.monotonic() < deadline, states(jdbc_connection)
+    while states(connection) != ["cancelled"]:
+        assert time.monotonic() < deadline, states(connection)
         time.sleep(0.2)
+    try:
+        connection.close()
+    except JdbcError as error:  # a cancel that meets a read: the driver releases a batch twice, or never
+        assert "Memory was leaked by query" in str(error)  # noqa: PT017  # mostly there is none
 
 
 def test_the_driver_gives_up_after_the_query_timeout(jdbc_connection: Connection) -> None:
