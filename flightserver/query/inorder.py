@@ -105,7 +105,7 @@ class _Ahead:
 
     def __init__(self, partition: RecordBatchStream, room: int) -> None:
         self.cancelled = False
-        self._partition: RecordBatchStream | None = partition
+        self._partition: Iterable[RecordBatch] = partition
         self._room = room
         self._made: SimpleQueue[pa.RecordBatch | BaseException | None] = SimpleQueue()
         self._taken: SimpleQueue[int] = SimpleQueue()
@@ -115,7 +115,7 @@ class _Ahead:
         end: BaseException | None = None
         laid_aside = 0
         try:
-            for batch in watchdog.guard(self).iterate(_read(self._partition or ())):
+            for batch in watchdog.guard(self).iterate(_read(self._partition)):
                 size = batch.nbytes
                 while laid_aside and laid_aside + size > self._room and not self.cancelled:
                     laid_aside -= self._freed()
@@ -124,7 +124,7 @@ class _Ahead:
         except BaseException as error:  # noqa: BLE001  # raised where the batches are read; panics are no `Exception`
             release(error)
             end = error
-        self._partition = None  # the engine goes on with what somebody holds
+        self._partition = ()  # the engine goes on with what somebody holds
         self._made.put(end)
 
     def batches(self) -> Iterator[pa.RecordBatch]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import flightclient
 import pytest
 from botocore.exceptions import ClientError
-from faults.faulty_proxy import Fault, Proxy
+from faults.faulty_proxy import Fault, Proxy, never
 from flightclient.errors import AlreadyExists, FlightclientError, InvalidRequest, NotFound
 from moto.server import ThreadedMotoServer
 from query.asking import rows, run
@@ -185,20 +185,28 @@ def test_a_server_that_ignores_conditional_puts_is_refused(create: Callable[...,
     assert [one["name"] for one in client.call("bucket.list")["buckets"]] == ["primary"]
 
 
-def test_a_bucket_from_which_nothing_can_be_deleted_is_said_not_to_be_writable(
-    create: Callable[..., Any], client: Client, s3: S3Server, lake: str
+def test_a_bucket_from_which_nothing_can_be_deleted_keeps_rows_and_is_said_not_to_be_writable(
+    create: Callable[..., Any], client: Client, server: RunningServer, s3: S3Server, lake: str
 ) -> None:
     s3.make(lake)
     with Proxy(s3.endpoint) as proxy:
-        create("cloud", endpoint=proxy.endpoint)
-        assert client.buckets.check("cloud").writable
-
         proxy.decide = lambda method, *_: Fault.BUSY if method in {"DELETE", "POST"} else Fault.NONE
-        checked = client.buckets.check("cloud")
+        create("cloud", endpoint=proxy.endpoint)
+        run(server.lakehouse, "CREATE TABLE cloud.pets AS SELECT 1 AS id")
+        assert rows(server.lakehouse, "SELECT id FROM cloud.pets") == [(1,)]
 
-    assert (checked.reachable, checked.readable, checked.writable, checked.conditional_put) == (True, True, False, True)
-    assert checked.error is not None
-    assert "503" in checked.error
+        refused = client.buckets.check("cloud")
+        with pytest.raises(FlightclientError, match=r"the objects of bucket 'cloud' can't be deleted: .*503"):
+            client.buckets.drop("cloud", "delete")
+        assert rows(server.lakehouse, "SELECT id FROM cloud.pets") == [(1,)]
+
+        proxy.decide = never
+        assert client.buckets.check("cloud").writable
+        client.buckets.drop("cloud", "delete")
+
+    assert (refused.reachable, refused.readable, refused.writable, refused.conditional_put) == (True, True, False, True)
+    assert refused.error is not None
+    assert "503" in refused.error
 
 
 def test_credentials_that_the_server_refuses_or_lacks_are_refused(
